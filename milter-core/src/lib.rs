@@ -1,0 +1,6 @@
+//! The milter protocol without I/O.
+#![forbid(unsafe_code)]
+
+mod text;
+
+pub use text::Text;
