@@ -1,5 +1,7 @@
 //! Makes lines of a reply out of any text.
 
+use crate::lines::split_lines;
+
 use super::MAX_LINES;
 
 /// The lines of a text, each at most `limit` octets on the wire, at most [`MAX_LINES`] of them.
@@ -22,24 +24,6 @@ pub(super) fn fold(text: &[u8], limit: usize) -> Vec<Vec<u8>> {
         lines.pop();
     }
     lines
-}
-
-/// Splits at CRLF, CR and LF.
-pub(super) fn split_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest.take()?;
-        let Some(end) = memchr::memchr2(b'\r', b'\n', text) else {
-            return Some(text);
-        };
-        let break_len = if text[end..].starts_with(b"\r\n") {
-            2
-        } else {
-            1
-        };
-        rest = Some(&text[end + break_len..]);
-        Some(&text[..end])
-    })
 }
 
 /// Cuts a line into pieces of at most `limit` octets on the wire, at a space where there is one.

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::Text;
+use crate::lines::split_lines;
 
 use super::{MAX_LINE_LEN, MAX_LINES, SmtpReply, SmtpReplyError, fold, lift_enhanced_code};
 
@@ -96,7 +97,7 @@ impl SmtpReply {
         let code = read_code(payload)?;
         let payload = payload.strip_suffix(b"\r\n").unwrap_or(payload);
         let prefix = digits(code);
-        let mut lines: Vec<Vec<u8>> = fold::split_lines(payload)
+        let mut lines: Vec<Vec<u8>> = split_lines(payload)
             .map(|line| single_percents(strip_code(line, prefix)))
             .take(MAX_LINES)
             .collect();
