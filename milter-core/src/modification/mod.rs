@@ -41,11 +41,11 @@ pub use wire::ModificationDecodeError;
 /// A name is printable ASCII without a colon, and not empty (RFC 5322 3.6.8).
 ///
 /// A value is bytes without NUL, and may have several lines. They go out as both MTAs want them
-/// (`sendmail/headers.c` `put_vanilla_header`, Postfix `cleanup_out.c` `cleanup_out_header`): CRLF and CR become LF, an
-/// empty line after the first is dropped, and a line after the first that does not begin with a
-/// space or a tab gets one tab. So no value can begin a header of its own or end the headers.
-/// The MTA puts a space before the value unless leading spaces were negotiated. Lines should have
-/// less than 998 octets (RFC 5322 2.1.1); this is not checked.
+/// (`sendmail/headers.c` `put_vanilla_header`, Postfix `cleanup_out.c` `cleanup_out_header`): CRLF
+/// and CR become LF, an empty line after the first is dropped, and a line after the first that
+/// does not begin with a space or a tab gets one tab. So no value can begin a header of its own or
+/// end the headers. The MTA puts a space before the value unless leading spaces were negotiated.
+/// Lines should have at most 998 octets (RFC 5322 2.1.1); this is not checked.
 ///
 /// # Header indices
 ///

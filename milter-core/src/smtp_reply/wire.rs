@@ -78,8 +78,8 @@ impl SmtpReply {
     /// # Errors
     ///
     /// If the payload does not begin with a code of 400 to 599, something other than a space or
-    /// `-` follows the code, or a NUL stands before the end. Both MTAs then keep the verdict's
-    /// class where they can and use a text of their own.
+    /// `-` follows the code, or a NUL stands before the end. Sendmail then uses a text of its
+    /// own, and Postfix gives the filter up.
     ///
     /// ```
     /// use milter_core::SmtpReply;
