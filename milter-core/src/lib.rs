@@ -1,20 +1,59 @@
-//! The milter protocol without I/O.
+//! The milter protocol without I/O: bytes in, values out.
+//!
+//! A milter is a mail filter that Postfix and Sendmail ask, command by command, what to do with
+//! a mail. This crate holds everything that both sides of that conversation share and knows no
+//! socket, no runtime and no clock:
+//!
+//! * frames: [`FilterCodec`] and [`MtaCodec`], for [`tokio_util::codec::Framed`];
+//! * what an MTA says ([`Command`]) and what a filter answers ([`Reply`], [`Verdict`],
+//!   [`SmtpReply`], [`Modification`]);
+//! * the negotiation: [`negotiate`] makes an [`Agreement`] of an [`Offer`] and of [`Needs`];
+//! * [`Macros`], with the names that MTAs know in [`macros`];
+//! * the order of things: [`state::StateMachine`].
+//!
+//! Filters are written with the crate `milter-tower`, which stands on this one.
+//!
+//! Rules of the wire carry a comment that says where they come from: `libmilter/…` and
+//! `sendmail/…` are files of Sendmail, `Postfix …` of Postfix; C and Q numbers are those of the
+//! conformance checks and quirks listed in `tests/CONFORMANCE.md`.
 #![forbid(unsafe_code)]
 
-mod esmtp;
-mod lines;
-mod modification;
-mod smtp_reply;
-mod text;
-
-pub use esmtp::{
+pub use crate::codec::{
+    CodecError, DEFAULT_MAX_PAYLOAD, FilterCodec, Foreign, MAX_PAYLOAD, MalformedFrame, MtaCodec,
+};
+pub use crate::command::{Command, Header, Helo, MacroSet, Recipient, Sender, UnknownCommand};
+pub use crate::connect::{ClientAddr, Connect};
+pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
     decode_xtext,
 };
-pub use modification::{
+pub use crate::macros::{MacroPairs, MacroStage, Macros};
+pub use crate::modification::{
     AddressProblem, Modification, ModificationDecodeError, ModificationError, ModificationKind,
 };
-pub use smtp_reply::{
+pub use crate::negotiate::{
+    Actions, Agreement, DataSize, MacroLists, MacroRequestError, Needs, NegotiationError,
+    NotAgreed, Offer, OfferReply, ReplyMode, Steps, negotiate,
+};
+pub use crate::reply::Reply;
+pub use crate::smtp_reply::{
     EnhancedCode, EnhancedCodeError, SmtpReply, SmtpReplyBuilder, SmtpReplyError,
 };
-pub use text::Text;
+pub use crate::stage::{Stage, Stages};
+pub use crate::text::Text;
+pub use crate::verdict::{NotAllowed, Verdict};
+
+mod codec;
+mod command;
+mod connect;
+mod esmtp;
+mod lines;
+pub mod macros;
+mod modification;
+mod negotiate;
+mod reply;
+mod smtp_reply;
+mod stage;
+pub mod state;
+mod text;
+mod verdict;

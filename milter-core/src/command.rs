@@ -1,0 +1,557 @@
+//! Commands: what an MTA tells and asks a filter.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use memchr::memchr;
+
+use crate::connect::Connect;
+use crate::esmtp::EsmtpArgs;
+use crate::macros::{MacroPairs, MacroStage};
+use crate::negotiate::Offer;
+use crate::stage::Stage;
+use crate::{MalformedFrame, Text};
+
+/// A command from an MTA, of any protocol version from 2 to 6.
+// libmilter/mfdef.h SMFIC_*
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command {
+    /// `O`: the MTA's offer.
+    Negotiate(Offer),
+    /// `D`: macros for the command that follows.
+    Macros(MacroSet),
+    /// `C`: a client connected.
+    Connect(Connect),
+    /// `H`: HELO or EHLO.
+    Helo(Helo),
+    /// `M`: MAIL FROM.
+    Mail(Sender),
+    /// `R`: RCPT TO.
+    Rcpt(Recipient),
+    /// `T`: DATA.
+    Data,
+    /// `U`: a command that the MTA does not know.
+    Unknown(UnknownCommand),
+    /// `L`: a header field.
+    Header(Header),
+    /// `N`: the end of the headers.
+    EndOfHeaders,
+    /// `B`: a piece of the body.
+    Body(Bytes),
+    /// `E`: the end of the message, with what may be a last piece of the body.
+    EndOfMessage(Bytes),
+    /// `A`: the message is given up.
+    Abort,
+    /// `Q`: the connection ends.
+    Quit,
+    /// `K`: the SMTP session ends, another follows on the same connection.
+    QuitNewConnection,
+}
+
+impl Command {
+    /// The letter on the wire.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Negotiate(_) => b'O',
+            Self::Macros(_) => b'D',
+            Self::Connect(_) => b'C',
+            Self::Helo(_) => b'H',
+            Self::Mail(_) => b'M',
+            Self::Rcpt(_) => b'R',
+            Self::Data => b'T',
+            Self::Unknown(_) => b'U',
+            Self::Header(_) => b'L',
+            Self::EndOfHeaders => b'N',
+            Self::Body(_) => b'B',
+            Self::EndOfMessage(_) => b'E',
+            Self::Abort => b'A',
+            Self::Quit => b'Q',
+            Self::QuitNewConnection => b'K',
+        }
+    }
+
+    /// The stage at which the command asks for a verdict; none for those that do not.
+    pub const fn stage(&self) -> Option<Stage> {
+        Some(match self {
+            Self::Connect(_) => Stage::Connect,
+            Self::Helo(_) => Stage::Helo,
+            Self::Mail(_) => Stage::Mail,
+            Self::Rcpt(_) => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Unknown(_) => Stage::Unknown,
+            Self::Header(_) => Stage::Header,
+            Self::EndOfHeaders => Stage::EndOfHeaders,
+            Self::Body(_) => Stage::Body,
+            Self::EndOfMessage(_) => Stage::EndOfMessage,
+            Self::Negotiate(_)
+            | Self::Macros(_)
+            | Self::Abort
+            | Self::Quit
+            | Self::QuitNewConnection => {
+                return None;
+            }
+        })
+    }
+
+    /// Reads a command from a frame's letter and payload. None if the letter is unknown.
+    // libmilter/engine.c cmds[]: which commands may be empty
+    pub(crate) fn parse(code: u8, payload: Bytes) -> Option<Result<Self, MalformedFrame>> {
+        let parsed = match code {
+            b'O' => Offer::parse(&payload).map(Self::Negotiate),
+            b'D' => MacroSet::parse(&payload).map(Self::Macros),
+            b'C' => Connect::parse(&payload).map(Self::Connect),
+            b'H' => first_string(payload).map(|name| Self::Helo(Helo { name })),
+            b'M' => Path::parse(payload).map(|path| Self::Mail(Sender(path))),
+            b'R' => Path::parse(payload).map(|path| Self::Rcpt(Recipient(path))),
+            b'T' => Ok(Self::Data),
+            b'U' => first_string(payload).map(|line| Self::Unknown(UnknownCommand { line })),
+            b'L' => Header::parse(payload).map(Self::Header),
+            b'N' => Ok(Self::EndOfHeaders),
+            b'B' => Ok(Self::Body(payload)),
+            b'E' => Ok(Self::EndOfMessage(payload)),
+            b'A' => Ok(Self::Abort),
+            b'Q' => Ok(Self::Quit),
+            b'K' => Ok(Self::QuitNewConnection),
+            _ => return None,
+        };
+        Some(parsed.map_err(|what| MalformedFrame { code, what }))
+    }
+
+    /// Appends the payload.
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Negotiate(offer) => offer.encode(out),
+            Self::Macros(set) => {
+                out.put_u8(set.code);
+                out.put_slice(&set.pairs);
+            }
+            Self::Connect(connect) => connect.encode(out),
+            Self::Helo(Helo { name: string }) | Self::Unknown(UnknownCommand { line: string }) => {
+                out.put_slice(string);
+                out.put_u8(0);
+            }
+            Self::Mail(Sender(path)) | Self::Rcpt(Recipient(path)) => out.put_slice(&path.raw),
+            Self::Header(header) => {
+                out.put_slice(&header.raw);
+                out.put_u8(0);
+            }
+            Self::Body(bytes) | Self::EndOfMessage(bytes) => out.put_slice(bytes),
+            Self::Data
+            | Self::EndOfHeaders
+            | Self::Abort
+            | Self::Quit
+            | Self::QuitNewConnection => {}
+        }
+    }
+}
+
+/// The bytes before the first NUL, which must be there.
+fn first_string(mut payload: Bytes) -> Result<Bytes, &'static str> {
+    let end = memchr(0, &payload).ok_or("a string has no NUL at its end")?;
+    payload.truncate(end);
+    Ok(payload)
+}
+
+/// Cuts text at its first NUL, which no string on the wire can hold.
+fn without_nul(text: impl Into<Bytes>) -> Bytes {
+    let mut text = text.into();
+    text.truncate(memchr(0, &text).unwrap_or(text.len()));
+    text
+}
+
+/// A set of macros for the command that follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacroSet {
+    code: u8,
+    pairs: Bytes,
+}
+
+impl MacroSet {
+    /// A set from names and values. NULs cut them.
+    pub fn new<N, V>(stage: MacroStage, pairs: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let mut raw = BytesMut::new();
+        for (name, value) in pairs {
+            for text in [without_nul(name), without_nul(value)] {
+                raw.put_slice(&text);
+                raw.put_u8(0);
+            }
+        }
+        let code = match stage {
+            MacroStage::Connect => b'C',
+            MacroStage::Helo => b'H',
+            MacroStage::Mail => b'M',
+            MacroStage::Rcpt => b'R',
+            MacroStage::Data => b'T',
+            MacroStage::EndOfHeaders => b'N',
+            MacroStage::EndOfMessage => b'E',
+        };
+        Self {
+            code,
+            pairs: raw.freeze(),
+        }
+    }
+
+    fn parse(payload: &Bytes) -> Result<Self, &'static str> {
+        let code = *payload
+            .first()
+            .ok_or("a macro frame does not say for which command")?;
+        Ok(Self {
+            code,
+            pairs: payload.slice(1..),
+        })
+    }
+
+    /// The letter of the command that the macros belong to; not always one with a stage.
+    pub fn command_code(&self) -> u8 {
+        self.code
+    }
+
+    /// The stage; none for commands without macros of their own (C28).
+    pub fn stage(&self) -> Option<MacroStage> {
+        MacroStage::from_command_code(self.code)
+    }
+
+    /// Names and values in turn, each ended by a NUL, as they came.
+    pub fn raw(&self) -> &Bytes {
+        &self.pairs
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> MacroPairs<'_> {
+        MacroPairs::new(&self.pairs)
+    }
+}
+
+impl<'a> IntoIterator for &'a MacroSet {
+    type Item = (Text<'a>, Text<'a>);
+    type IntoIter = MacroPairs<'a>;
+
+    fn into_iter(self) -> MacroPairs<'a> {
+        self.iter()
+    }
+}
+
+/// The argument of HELO or EHLO; which of the two it was the protocol does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helo {
+    name: Bytes,
+}
+
+impl Helo {
+    /// A greeting. A NUL cuts the name.
+    pub fn new(name: impl Into<Bytes>) -> Self {
+        Self {
+            name: without_nul(name),
+        }
+    }
+
+    /// The name that the client gave.
+    pub fn name(&self) -> Text<'_> {
+        Text::new(&self.name)
+    }
+}
+
+/// A command line that the MTA does not know.
+///
+/// Postfix before 2024 sends the verb alone (Q22).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownCommand {
+    line: Bytes,
+}
+
+impl UnknownCommand {
+    /// A command line. A NUL cuts it.
+    pub fn new(line: impl Into<Bytes>) -> Self {
+        Self {
+            line: without_nul(line),
+        }
+    }
+
+    /// The whole line without its end.
+    pub fn line(&self) -> Text<'_> {
+        Text::new(&self.line)
+    }
+}
+
+/// An address of the envelope and its ESMTP arguments, in one piece of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Path {
+    /// Address and arguments, each ended by a NUL.
+    raw: Bytes,
+    address_len: u32,
+}
+
+impl Path {
+    fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
+        let address = without_nul(address);
+        let mut raw = BytesMut::from(&address[..]);
+        raw.put_u8(0);
+        for arg in args {
+            raw.put_slice(&without_nul(arg));
+            raw.put_u8(0);
+        }
+        Self {
+            raw: raw.freeze(),
+            address_len: u32::try_from(address.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    // libmilter/engine.c dec_argv: split at NULs, an unterminated end is dropped, without any
+    // NUL it is an error (C38, C39)
+    fn parse(mut raw: Bytes) -> Result<Self, &'static str> {
+        let end = memchr(0, &raw).ok_or("an address has no NUL at its end")?;
+        raw.truncate(memchr::memrchr(0, &raw).unwrap_or(end) + 1);
+        Ok(Self {
+            raw,
+            address_len: u32::try_from(end).map_err(|_| "an address is too long")?,
+        })
+    }
+
+    fn address(&self) -> Text<'_> {
+        Text::new(&self.raw[..self.address_len as usize])
+    }
+
+    fn mailbox(&self) -> Text<'_> {
+        let address = self.address().as_bytes();
+        let bare = address
+            .strip_prefix(b"<")
+            .map_or(address, |a| a.strip_suffix(b">").unwrap_or(a));
+        Text::new(bare)
+    }
+
+    fn args(&self) -> EsmtpArgs<'_> {
+        EsmtpArgs::new(&self.raw[self.address_len as usize + 1..])
+    }
+}
+
+macro_rules! envelope_address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(Path);
+
+        impl $name {
+            /// An address, as a client would write it, and ESMTP arguments. NULs cut them.
+            pub fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
+                Self(Path::new(address, args))
+            }
+
+            /// The address exactly as it came: usually with `<>`, but not if the client left
+            /// them out or the mail did not come by SMTP (Q7).
+            pub fn address(&self) -> Text<'_> {
+                self.0.address()
+            }
+
+            /// The address without `<>`.
+            pub fn mailbox(&self) -> Text<'_> {
+                self.0.mailbox()
+            }
+
+            /// The ESMTP arguments.
+            pub fn args(&self) -> EsmtpArgs<'_> {
+                self.0.args()
+            }
+
+            /// The same in memory of its own, which holds no other part of a connection's
+            /// buffer.
+            #[must_use]
+            pub fn to_owned_copy(&self) -> Self {
+                let Path { raw, address_len } = &self.0;
+                Self(Path { raw: Bytes::copy_from_slice(raw), address_len: *address_len })
+            }
+
+            /// The bytes held.
+            pub fn held_bytes(&self) -> usize {
+                self.0.raw.len()
+            }
+        }
+    };
+}
+
+envelope_address! {
+    /// The sender of a message, from MAIL.
+    Sender
+}
+
+envelope_address! {
+    /// A recipient of a message, from RCPT.
+    Recipient
+}
+
+impl Sender {
+    /// Whether this is the null sender, `<>`, of bounces and the like. Mail that did not come by
+    /// SMTP has the empty string there.
+    pub fn is_null(&self) -> bool {
+        self.mailbox().is_empty()
+    }
+}
+
+/// A header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Name, NUL, value.
+    raw: Bytes,
+    name_len: u32,
+}
+
+impl Header {
+    /// A header field, the value as the negotiation wants it (see [`value`](Self::value)).
+    /// NULs cut name and value.
+    pub fn new(name: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        let name = without_nul(name);
+        let mut raw = BytesMut::from(&name[..]);
+        raw.put_u8(0);
+        raw.put_slice(&without_nul(value));
+        Self {
+            raw: raw.freeze(),
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    // libmilter/engine.c st_header: both strings and a NUL at the end (C41)
+    fn parse(mut raw: Bytes) -> Result<Self, &'static str> {
+        let name = memchr(0, &raw).ok_or("a header name has no NUL at its end")?;
+        let value = memchr(0, &raw[name + 1..]).ok_or("a header value has no NUL at its end")?;
+        raw.truncate(name + 1 + value);
+        Ok(Self {
+            raw,
+            name_len: u32::try_from(name).map_err(|_| "a header name is too long")?,
+        })
+    }
+
+    /// The name, without the colon.
+    pub fn name(&self) -> Text<'_> {
+        Text::new(&self.raw[..self.name_len as usize])
+    }
+
+    /// The value. Folded lines are separated by a bare LF and keep their white space.
+    ///
+    /// One space after the colon is left out, unless leading space was negotiated, in which case
+    /// the value begins right behind the colon.
+    pub fn value(&self) -> Text<'_> {
+        Text::new(&self.raw[self.name_len as usize + 1..])
+    }
+
+    /// The name as a slice of the connection's buffer, without copying.
+    pub fn name_bytes(&self) -> Bytes {
+        self.raw.slice(..self.name_len as usize)
+    }
+
+    /// The value as a slice of the connection's buffer, without copying.
+    pub fn value_bytes(&self) -> Bytes {
+        self.raw.slice(self.name_len as usize + 1..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(code: u8, payload: &'static [u8]) -> Result<Command, MalformedFrame> {
+        Command::parse(code, Bytes::from_static(payload)).expect("known")
+    }
+
+    #[test]
+    fn c38_addresses_of_every_kind() {
+        for (payload, address, mailbox, args) in [
+            (&b"<>\0"[..], "<>", "", 0),
+            (b"\0", "", "", 0),
+            (b"a@b\0", "a@b", "a@b", 0),
+            (b"<a@b>\0SIZE=7\0BODY=8BITMIME\0", "<a@b>", "a@b", 2),
+        ] {
+            let Command::Mail(sender) = parse(b'M', payload).unwrap() else {
+                panic!()
+            };
+            assert_eq!(sender.address(), address);
+            assert_eq!(sender.mailbox(), mailbox);
+            assert_eq!(sender.is_null(), mailbox.is_empty());
+            assert_eq!(sender.args().iter().count(), args);
+        }
+    }
+
+    #[test]
+    fn c39_an_unterminated_end_is_dropped() {
+        let Command::Rcpt(rcpt) = parse(b'R', b"<a@b>\0NOTIFY=NEVER\0ORC").unwrap() else {
+            panic!()
+        };
+        assert_eq!(rcpt.args().iter().count(), 1);
+        assert!(parse(b'R', b"<a@b>").is_err());
+        assert!(parse(b'M', b"").is_err());
+    }
+
+    #[test]
+    fn c40_header_values() {
+        for (payload, value) in [
+            (&b"X\0\0"[..], &b""[..]),
+            (b"X\0 v\0", b" v"),
+            (b"X\0a\n b\0", b"a\n b"),
+            (b"X\0a\0trailing\0", b"a"),
+        ] {
+            let Command::Header(header) = parse(b'L', payload).unwrap() else {
+                panic!()
+            };
+            assert_eq!(
+                (header.name(), header.value()),
+                (Text::from("X"), Text::new(value))
+            );
+            assert_eq!(header.value_bytes(), value);
+        }
+    }
+
+    #[test]
+    fn c41_headers_without_their_nuls_are_errors() {
+        for payload in [&b"X\0value"[..], b"X\0", b"X", b""] {
+            let error = parse(b'L', payload).unwrap_err();
+            assert!(error.to_string().contains("'L'"), "{error}");
+        }
+    }
+
+    #[test]
+    fn c42_c44_c9_content_passes_unchanged() {
+        assert_eq!(
+            parse(b'E', b"rest").unwrap(),
+            Command::EndOfMessage(Bytes::from_static(b"rest"))
+        );
+        assert_eq!(
+            parse(b'B', b"a\0b").unwrap(),
+            Command::Body(Bytes::from_static(b"a\0b"))
+        );
+        let Command::Unknown(unknown) = parse(b'U', b"FROB a b\0").unwrap() else {
+            panic!()
+        };
+        assert_eq!(unknown.line(), "FROB a b");
+        assert!(parse(b'U', b"FROB").is_err() && parse(b'H', b"").is_err());
+    }
+
+    #[test]
+    fn macros_may_be_empty_but_not_without_a_command() {
+        let Command::Macros(set) = parse(b'D', b"Li\x001\0").unwrap() else {
+            panic!()
+        };
+        assert_eq!((set.stage(), set.iter().count()), (None, 1));
+        assert!(
+            matches!(parse(b'D', b"M").unwrap(), Command::Macros(s) if s.stage() == Some(MacroStage::Mail))
+        );
+        assert!(parse(b'D', b"").is_err());
+    }
+
+    #[test]
+    fn c8_unknown_letters() {
+        assert!(Command::parse(b'?', Bytes::new()).is_none());
+    }
+
+    #[test]
+    fn a_nul_cuts() {
+        assert_eq!(Header::new("X", "a\0b").value(), "a");
+        assert_eq!(Helo::new("h\0i").name(), "h");
+        let sender = Sender::new("<a>\0x", ["A\0B"]);
+        assert_eq!(
+            (sender.address(), sender.held_bytes()),
+            (Text::from("<a>"), 6)
+        );
+        assert_eq!(sender.to_owned_copy(), sender);
+    }
+}

@@ -1,0 +1,213 @@
+//! What the two sides agreed on.
+
+use super::flags::{Actions, DataSize, Steps, flag_names};
+use super::macro_lists::MacroLists;
+use super::needs::Needs;
+use super::{Offer, OfferReply, VERSION};
+use crate::modification::Modification;
+use crate::stage::{Stage, Stages};
+
+/// How an event is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// With the filter's verdict.
+    Verdict,
+    /// With `continue`, whatever the filter says: the MTA waits for a reply, but the filter
+    /// declined the event or its reply, and the MTA did not offer to leave it out (C15).
+    Continue,
+    /// Not at all.
+    Silent,
+}
+
+/// What an MTA and a filter agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    version: u32,
+    actions: Actions,
+    steps: Steps,
+    data_size: DataSize,
+    macros: MacroLists,
+    /// The events that the filter wants.
+    events: Stages,
+    /// Of those, the ones it does not answer.
+    silent: Stages,
+}
+
+impl Agreement {
+    /// The offer must be normalized and have all that is required.
+    pub(super) fn new(offered: &Offer, needs: &Needs) -> Self {
+        let mut steps = needs.wished.intersection(offered.steps);
+        for stage in Stage::ALL {
+            let (Some(declining), Some(silencing)) = (stage.declining(), stage.silencing()) else {
+                continue;
+            };
+            // NODATA and NOUNKNOWN that were not offered fall away like all others (C16): an MTA
+            // that old does not send those commands.
+            if needs.wants(stage) {
+                if needs.is_silent(stage) {
+                    steps |= silencing & offered.steps;
+                }
+            } else if offered.steps.contains(declining) {
+                steps |= declining;
+            } else {
+                steps |= silencing & offered.steps;
+            }
+        }
+        let data_size = DataSize::offered_in(offered.steps, needs.data_size);
+        steps |= data_size.bit();
+
+        let mut actions = (needs.required | needs.optional) & offered.actions;
+        let mut macros = MacroLists::default();
+        if offered.actions.contains(Actions::REQUEST_MACROS) {
+            macros = needs.macros.to_lists();
+        }
+        actions.set(Actions::REQUEST_MACROS, !macros.is_empty());
+
+        Self {
+            version: offered.version.min(VERSION),
+            actions,
+            steps,
+            data_size,
+            macros,
+            events: needs.events,
+            silent: needs.silent,
+        }
+    }
+
+    /// The version that is spoken: 2 to 6.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The actions that the filter may take.
+    pub fn actions(&self) -> Actions {
+        self.actions
+    }
+
+    /// The steps as they were sent to the MTA.
+    pub fn steps(&self) -> Steps {
+        self.steps
+    }
+
+    /// The macros that were asked for; empty where the MTA cannot be asked.
+    pub fn macros(&self) -> &MacroLists {
+        &self.macros
+    }
+
+    /// Whether the filter wants the event. One that comes all the same is not passed to it.
+    pub fn delivers(&self, stage: Stage) -> bool {
+        self.events.contains(stage)
+    }
+
+    /// How the event is answered.
+    pub fn reply_mode(&self, stage: Stage) -> ReplyMode {
+        if stage
+            .silencing()
+            .is_some_and(|bit| self.steps.contains(bit))
+        {
+            ReplyMode::Silent
+        } else if !self.events.contains(stage) || self.silent.contains(stage) {
+            ReplyMode::Continue
+        } else {
+            ReplyMode::Verdict
+        }
+    }
+
+    /// Whether the filter may skip the rest of a body.
+    pub fn skip(&self) -> bool {
+        self.steps.contains(Steps::SKIP)
+    }
+
+    /// Whether recipients that the MTA refused are sent too.
+    pub fn rejected_recipients(&self) -> bool {
+        self.steps.contains(Steps::REJECTED_RECIPIENTS)
+    }
+
+    /// Whether header values have their leading space, in both directions.
+    pub fn leading_space(&self) -> bool {
+        self.steps.contains(Steps::LEADING_SPACE)
+    }
+
+    /// The largest payload of a frame in bytes: 65,535 unless more was agreed on.
+    pub fn max_payload(&self) -> usize {
+        self.data_size.max_payload()
+    }
+
+    /// Whether the modification may be sent at the end of a message.
+    ///
+    /// # Errors
+    ///
+    /// Its action was not agreed on, or it does not fit into a frame (C6, C75).
+    // libmilter/smfi.c mi_sendok
+    pub fn permits(&self, modification: &Modification) -> Result<(), NotAgreed> {
+        let action = match modification.code() {
+            b'h' | b'i' => Actions::ADD_HEADERS,
+            b'm' => Actions::CHANGE_HEADERS,
+            b'b' => Actions::CHANGE_BODY,
+            b'e' => Actions::CHANGE_SENDER,
+            b'+' => Actions::ADD_RECIPIENTS,
+            b'2' => Actions::ADD_RECIPIENTS_WITH_ARGS,
+            b'-' => Actions::DELETE_RECIPIENTS,
+            _ => Actions::QUARANTINE,
+        };
+        if !self.actions.contains(action) {
+            return Err(NotAgreed::Action {
+                action: flag_names(&action),
+                agreed: flag_names(&self.actions),
+            });
+        }
+        let size = modification.payload_len();
+        // A new body is sent in pieces.
+        if action != Actions::CHANGE_BODY && size > self.max_payload() {
+            return Err(NotAgreed::Size {
+                size,
+                max: self.max_payload(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a filter with these needs can take over under this agreement.
+    pub fn serves(&self, needs: &Needs) -> bool {
+        let answered = needs.events.difference(needs.silent);
+        let abilities = Steps::REJECTED_RECIPIENTS | Steps::LEADING_SPACE;
+        self.events.contains_all(needs.events)
+            && answered.iter().all(|stage| self.reply_mode(stage) == ReplyMode::Verdict)
+            && self.actions.contains(needs.required)
+            && self.steps.contains(needs.required_steps)
+            // What the filter would not expect must not come.
+            && needs.wished.contains(self.steps & abilities)
+    }
+
+    /// The answer to the MTA's offer.
+    pub fn to_reply(&self) -> OfferReply {
+        OfferReply {
+            version: self.version,
+            actions: self.actions,
+            steps: self.steps,
+            macros: self.macros.clone(),
+        }
+    }
+}
+
+/// Why something a filter asked for is not within the agreement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAgreed {
+    /// The action was not negotiated.
+    #[error("{action} was not negotiated (agreed: {agreed}): ask for it in the filter's needs")]
+    Action {
+        /// The name of the action.
+        action: String,
+        /// The names of those agreed on.
+        agreed: String,
+    },
+    /// The modification is larger than a frame may be.
+    #[error("the modification has {size} bytes, but a frame holds {max}")]
+    Size {
+        /// The bytes of the modification.
+        size: usize,
+        /// The bytes that fit.
+        max: usize,
+    },
+}

@@ -1,0 +1,241 @@
+//! Values of any type that travel with a request, a message or a connection.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+trait Value: Any + Send + Sync {
+    fn clone_box(&self) -> Box<dyn Value>;
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: Any + Send + Sync + Clone> Value for T {
+    fn clone_box(&self) -> Box<dyn Value> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Values by their type, at most one of each: what a layer tells the services within it about
+/// one request.
+///
+/// They go with the request by value: a clone of the request has clones of them. Nothing is
+/// allocated until a value is inserted. For what belongs to a message or a connection see
+/// [`Shared`].
+///
+/// ```
+/// use milter_tower::Extensions;
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Score(u32);
+///
+/// let mut extensions = Extensions::default();
+/// assert_eq!(extensions.insert(Score(5)), None);
+/// assert_eq!(extensions.get::<Score>(), Some(&Score(5)));
+/// assert_eq!(extensions.remove::<Score>(), Some(Score(5)));
+/// ```
+#[derive(Default)]
+pub struct Extensions {
+    // A handful of values at most: a list is smaller and faster than a map. The second box
+    // keeps the type at the size of one pointer.
+    #[expect(clippy::box_collection, reason = "requests are moved through every layer")]
+    values: Option<Box<Vec<(TypeId, Box<dyn Value>)>>>,
+}
+
+impl Extensions {
+    /// No values.
+    pub const fn new() -> Self {
+        Self { values: None }
+    }
+
+    /// Keeps a value, and returns the one of the same type that it replaces.
+    pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
+        let old = self.remove::<T>();
+        self.values.get_or_insert_default().push((TypeId::of::<T>(), Box::new(value)));
+        old
+    }
+
+    /// The value of a type.
+    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
+        let (_, value) = self.values.as_ref()?.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.as_ref().as_any().downcast_ref()
+    }
+
+    /// The value of a type, to be changed.
+    pub fn get_mut<T: Clone + Send + Sync + 'static>(&mut self) -> Option<&mut T> {
+        let (_, value) = self.values.as_mut()?.iter_mut().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.as_mut().as_any_mut().downcast_mut()
+    }
+
+    /// Takes the value of a type out.
+    pub fn remove<T: Clone + Send + Sync + 'static>(&mut self) -> Option<T> {
+        let values = self.values.as_mut()?;
+        let at = values.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
+        let (_, value) = values.swap_remove(at);
+        value.into_any().downcast().ok().map(|value| *value)
+    }
+}
+
+impl Clone for Extensions {
+    fn clone(&self) -> Self {
+        let copy = |values: &Vec<(TypeId, Box<dyn Value>)>| {
+            Box::new(values.iter().map(|(id, value)| (*id, value.as_ref().clone_box())).collect())
+        };
+        Self { values: self.values.as_deref().map(copy) }
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.values.as_ref().map_or(0, |values| values.len());
+        f.debug_struct("Extensions").field("count", &count).finish()
+    }
+}
+
+type SharedValues = Mutex<Vec<(TypeId, Box<dyn Any + Send>)>>;
+
+/// Values by their type, at most one of each, shared by everything that belongs to one message
+/// or one connection.
+///
+/// All clones see the same values. The store is made when the first value is inserted. See
+/// [`Session::message_data`](crate::Session::message_data) and
+/// [`Session::connection_data`](crate::Session::connection_data).
+///
+/// ```
+/// use milter_tower::Shared;
+///
+/// let shared = Shared::default();
+/// let clone = shared.clone();
+/// shared.insert(7_u32);
+/// clone.with_mut(|count: &mut u32| *count += 1);
+/// assert_eq!(shared.get::<u32>(), Some(8));
+/// ```
+#[derive(Clone, Default)]
+pub struct Shared {
+    values: Arc<OnceLock<SharedValues>>,
+}
+
+impl Shared {
+    /// Keeps a value, and returns the one of the same type that it replaces.
+    pub fn insert<T: Send + 'static>(&self, value: T) -> Option<T> {
+        self.lock(|values| {
+            let old = take(values);
+            values.push((TypeId::of::<T>(), Box::new(value)));
+            old
+        })
+    }
+
+    /// A clone of the value of a type.
+    pub fn get<T: Clone + Send + 'static>(&self) -> Option<T> {
+        self.with_mut(|value: &mut T| value.clone())
+    }
+
+    /// What a function makes of the value of a type; none if there is no such value.
+    ///
+    /// The values are locked meanwhile: do not use them again within the function.
+    pub fn with_mut<T: Send + 'static, R>(&self, with: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.values.get()?;
+        self.lock(|values| find(values).map(with))
+    }
+
+    /// What a function makes of the value of a type, which is made with `T::default` first if
+    /// it is not there.
+    ///
+    /// The values are locked meanwhile: do not use them again within the function.
+    pub fn with_default<T: Default + Send + 'static, R>(&self, with: impl FnOnce(&mut T) -> R) -> R {
+        self.lock(|values| {
+            if let Some(value) = find(values) {
+                return with(value);
+            }
+            let mut value = T::default();
+            let result = with(&mut value);
+            values.push((TypeId::of::<T>(), Box::new(value)));
+            result
+        })
+    }
+
+    /// Takes the value of a type out.
+    pub fn remove<T: Send + 'static>(&self) -> Option<T> {
+        self.values.get()?;
+        self.lock(take)
+    }
+
+    /// Makes this a fresh, empty store; in place if nobody else holds it and it was not used.
+    pub(crate) fn renew(&mut self) {
+        let unused = Arc::get_mut(&mut self.values).is_some_and(|values| values.get().is_none());
+        if !unused {
+            *self = Self::default();
+        }
+    }
+
+    fn lock<R>(&self, with: impl FnOnce(&mut Vec<(TypeId, Box<dyn Any + Send>)>) -> R) -> R {
+        let values = self.values.get_or_init(Mutex::default);
+        // A panic in `with` leaves every value in place.
+        with(&mut values.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn find<T: 'static>(values: &mut [(TypeId, Box<dyn Any + Send>)]) -> Option<&mut T> {
+    let (_, value) = values.iter_mut().find(|(id, _)| *id == TypeId::of::<T>())?;
+    value.downcast_mut()
+}
+
+fn take<T: 'static>(values: &mut Vec<(TypeId, Box<dyn Any + Send>)>) -> Option<T> {
+    let at = values.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
+    let (_, value) = values.swap_remove(at);
+    value.downcast().ok().map(|value| *value)
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("used", &self.values.get().is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_of_extensions_are_apart() {
+        let mut first = Extensions::new();
+        first.insert("a".to_owned());
+        let mut second = first.clone();
+        second.get_mut::<String>().unwrap().push('b');
+        second.insert(1_u8);
+        assert_eq!(first.get::<String>().unwrap(), "a");
+        assert_eq!(second.get::<String>().unwrap(), "ab");
+        assert!(first.get::<u8>().is_none());
+        assert_eq!(second.insert("c".to_owned()).unwrap(), "ab");
+        assert_eq!(size_of::<Extensions>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn shared_values_are_one_until_renewed() {
+        let mut shared = Shared::default();
+        assert_eq!(shared.get::<u8>(), None);
+        assert_eq!(shared.remove::<u8>(), None);
+        let old = shared.clone();
+        shared.with_default(|n: &mut u8| *n += 1);
+        assert_eq!(old.get::<u8>(), Some(1));
+        assert_eq!(old.insert(5_u8), Some(1));
+        shared.renew();
+        assert_eq!((shared.get::<u8>(), old.remove::<u8>()), (None, Some(5)));
+        let before = Arc::as_ptr(&shared.values);
+        shared.renew();
+        assert_eq!(Arc::as_ptr(&shared.values), before, "an unused store is used again");
+    }
+}
