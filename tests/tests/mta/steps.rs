@@ -1,9 +1,10 @@
 //! What is negotiated: steps left out, steps without replies, actions, macros.
 
 use milter_tests::mail::Mail;
+use milter_tests::mta::Kind;
 use milter_tests::rig::Setup;
 
-use crate::group::{Cases, assert_reply, on_both};
+use crate::group::{Cases, assert_reply, group, on_both};
 
 on_both! {
     left_out: Setup::default();
@@ -212,5 +213,40 @@ fn other_options(cases: &mut Cases) {
         let outcome = rig.send(&Mail::to_bob());
         let offer = &outcome.all("negotiate")[0];
         assert_eq!(offer, &["1ff", "1fffff"]);
+    });
+}
+
+/// Sendmail shows no recipients that its own rules refused.
+#[test]
+fn refused_recipients() {
+    let restriction = "smtpd_recipient_restrictions = \
+                       check_recipient_access inline:{ {no@example.net = REJECT} }";
+    let setup = Setup {
+        extra: vec![restriction.to_owned()],
+        ..Setup::default()
+    };
+    group(Kind::Postfix, "refused_recipients", &setup, |cases| {
+        let mail = Mail::to_bob().recipient("<no@example.net>");
+        cases.case("are not shown", |rig| {
+            let outcome = rig.send(&mail);
+            assert_eq!(outcome.smtp.rcpt[1].code, 554);
+            assert_eq!(outcome.all("rcpt"), [["<bob@example.net>"]]);
+        });
+        cases.case("are shown with rcptrej", |rig| {
+            let orders: &[&[&str]] = &[
+                &["option", "steps", "rcptrej"],
+                &["rcpt", "macro", "{rcpt_mailer}"],
+            ];
+            let outcome = rig.try_out(orders, &mail);
+            assert_eq!(outcome.smtp.rcpt[1].code, 554);
+            assert_eq!(outcome.count("rcpt"), 2);
+            assert_eq!(outcome.all("macro")[1], ["{rcpt_mailer}", "error"]);
+            assert_eq!(
+                outcome.count("eom"),
+                1,
+                "what is said of them counts for nothing"
+            );
+            outcome.message();
+        });
     });
 }
