@@ -1,1 +1,24 @@
-//! tests
+//! What the tests of this project stand on: real mail servers on loopback, the programs that are
+//! tested as child processes, an SMTP client that is told every line and a sink that keeps every
+//! message. Nothing here uses the milter crates, so that what is tested is not its own witness.
+//!
+//! Every wait has a bound and polls a real condition; nothing sleeps and hopes.
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`rig`] | a mail server with `control` filters before it: the usual entrance |
+//! | [`mta`] | a private Postfix or Sendmail, and whether this machine has one |
+//! | [`control`] | the two files of the program `control` |
+//! | [`smtp`], [`mail`] | the client and what it sends |
+//! | [`sink`] | where the mail servers deliver everything |
+//! | [`process`], [`address`], [`wait`] | child processes, where they listen, bounded waits |
+
+pub mod address;
+pub mod control;
+pub mod mail;
+pub mod mta;
+pub mod process;
+pub mod rig;
+pub mod sink;
+pub mod smtp;
+pub mod wait;

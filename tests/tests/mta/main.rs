@@ -1,0 +1,18 @@
+//! The program `control` (and `hello`) behind a real Postfix and a real Sendmail: what the SMTP
+//! client is told, what is delivered, and what the filter saw.
+//!
+//! Each test is a group of cases that share one mail server and one filter process; a case that
+//! fails does not end its group. Where the servers differ, the cases say what each does.
+
+mod body;
+mod chain;
+mod edits;
+mod envelope;
+mod group;
+mod hello;
+mod local;
+mod replies;
+mod session;
+mod slow;
+mod steps;
+mod verdicts;
