@@ -248,6 +248,14 @@ impl Helo {
         }
     }
 
+    /// The same in memory of its own, which holds no part of a connection's buffer.
+    #[must_use]
+    pub fn to_owned_copy(&self) -> Self {
+        Self {
+            name: Bytes::copy_from_slice(&self.name),
+        }
+    }
+
     /// The name that the client gave.
     pub fn name(&self) -> Text<'_> {
         Text::new(&self.name)

@@ -35,6 +35,28 @@ impl Connect {
         &self.client
     }
 
+    /// The same in memory of its own, which holds no part of a connection's buffer.
+    #[must_use]
+    pub fn to_owned_copy(&self) -> Self {
+        let client = match &self.client {
+            ClientAddr::Unix(path) => ClientAddr::Unix(Bytes::copy_from_slice(path)),
+            ClientAddr::Unreadable {
+                family,
+                port,
+                address,
+            } => ClientAddr::Unreadable {
+                family: *family,
+                port: *port,
+                address: Bytes::copy_from_slice(address),
+            },
+            other => other.clone(),
+        };
+        Self {
+            host: Bytes::copy_from_slice(&self.host),
+            client,
+        }
+    }
+
     // libmilter/engine.c st_connectinfo; what that would drop the session for (an address that
     // cannot be read) is kept as text here (C36).
     pub(crate) fn parse(payload: &Bytes) -> Result<Self, &'static str> {

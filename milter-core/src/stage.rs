@@ -80,16 +80,9 @@ impl Stage {
         })
     }
 
-    /// Whether the stage belongs to a message (all but connect, HELO and unknown commands).
-    pub const fn is_of_message(self) -> bool {
-        !matches!(self, Self::Connect | Self::Helo | Self::Unknown)
-    }
-}
-
-/// The name as a user would write it: `end of headers`.
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The name as a user would write it: `end of headers`.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Connect => "connect",
             Self::Helo => "helo",
             Self::Mail => "mail",
@@ -100,7 +93,19 @@ impl fmt::Display for Stage {
             Self::EndOfHeaders => "end of headers",
             Self::Body => "body",
             Self::EndOfMessage => "end of message",
-        })
+        }
+    }
+
+    /// Whether the stage belongs to a message (all but connect, HELO and unknown commands).
+    pub const fn is_of_message(self) -> bool {
+        !matches!(self, Self::Connect | Self::Helo | Self::Unknown)
+    }
+}
+
+/// The [name](Stage::name).
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -51,7 +51,10 @@ impl<T: Any + Send + Sync + Clone> Value for T {
 pub struct Extensions {
     // A handful of values at most: a list is smaller and faster than a map. The second box
     // keeps the type at the size of one pointer.
-    #[expect(clippy::box_collection, reason = "requests are moved through every layer")]
+    #[expect(
+        clippy::box_collection,
+        reason = "requests are moved through every layer"
+    )]
     values: Option<Box<Vec<(TypeId, Box<dyn Value>)>>>,
 }
 
@@ -64,19 +67,29 @@ impl Extensions {
     /// Keeps a value, and returns the one of the same type that it replaces.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
         let old = self.remove::<T>();
-        self.values.get_or_insert_default().push((TypeId::of::<T>(), Box::new(value)));
+        self.values
+            .get_or_insert_default()
+            .push((TypeId::of::<T>(), Box::new(value)));
         old
     }
 
     /// The value of a type.
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
-        let (_, value) = self.values.as_ref()?.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        let (_, value) = self
+            .values
+            .as_ref()?
+            .iter()
+            .find(|(id, _)| *id == TypeId::of::<T>())?;
         value.as_ref().as_any().downcast_ref()
     }
 
     /// The value of a type, to be changed.
     pub fn get_mut<T: Clone + Send + Sync + 'static>(&mut self) -> Option<&mut T> {
-        let (_, value) = self.values.as_mut()?.iter_mut().find(|(id, _)| *id == TypeId::of::<T>())?;
+        let (_, value) = self
+            .values
+            .as_mut()?
+            .iter_mut()
+            .find(|(id, _)| *id == TypeId::of::<T>())?;
         value.as_mut().as_any_mut().downcast_mut()
     }
 
@@ -92,9 +105,16 @@ impl Extensions {
 impl Clone for Extensions {
     fn clone(&self) -> Self {
         let copy = |values: &Vec<(TypeId, Box<dyn Value>)>| {
-            Box::new(values.iter().map(|(id, value)| (*id, value.as_ref().clone_box())).collect())
+            Box::new(
+                values
+                    .iter()
+                    .map(|(id, value)| (*id, value.as_ref().clone_box()))
+                    .collect(),
+            )
         };
-        Self { values: self.values.as_deref().map(copy) }
+        Self {
+            values: self.values.as_deref().map(copy),
+        }
     }
 }
 
@@ -155,7 +175,10 @@ impl Shared {
     /// it is not there.
     ///
     /// The values are locked meanwhile: do not use them again within the function.
-    pub fn with_default<T: Default + Send + 'static, R>(&self, with: impl FnOnce(&mut T) -> R) -> R {
+    pub fn with_default<T: Default + Send + 'static, R>(
+        &self,
+        with: impl FnOnce(&mut T) -> R,
+    ) -> R {
         self.lock(|values| {
             if let Some(value) = find(values) {
                 return with(value);
@@ -201,7 +224,9 @@ fn take<T: 'static>(values: &mut Vec<(TypeId, Box<dyn Any + Send>)>) -> Option<T
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("used", &self.values.get().is_some()).finish()
+        f.debug_struct("Shared")
+            .field("used", &self.values.get().is_some())
+            .finish()
     }
 }
 
@@ -236,6 +261,10 @@ mod tests {
         assert_eq!((shared.get::<u8>(), old.remove::<u8>()), (None, Some(5)));
         let before = Arc::as_ptr(&shared.values);
         shared.renew();
-        assert_eq!(Arc::as_ptr(&shared.values), before, "an unused store is used again");
+        assert_eq!(
+            Arc::as_ptr(&shared.values),
+            before,
+            "an unused store is used again"
+        );
     }
 }

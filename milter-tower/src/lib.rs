@@ -1,1 +1,83 @@
-//! milter-tower
+//! Mail filters for Postfix and Sendmail as [`tower`](https://docs.rs/tower) services.
+//!
+//! A milter is a filter that an MTA asks, step by step, what to do with a mail. Here each step is
+//! a [`Request`] that a `tower::Service` answers with a [`Response`], so that filters compose as
+//! layers and everything made for tower works.
+//!
+//! ```no_run
+//! use std::convert::Infallible;
+//!
+//! use milter_tower::{Actions, Address, BoxError, Event, Needs, Request, Response, serve};
+//! use tower::service_fn;
+//!
+//! async fn filter(request: Request) -> Result<Response, Infallible> {
+//!     Ok(match request.event() {
+//!         // Asked for nothing else, the MTA sends only the end of each message.
+//!         Event::Negotiate(_) => Response::needs(Needs::none().action(Actions::ADD_HEADERS)),
+//!         Event::EndOfMessage(_) => Response::accept().add_header("X-Hello", "from a tower service"),
+//!         _ => Response::proceed(),
+//!     })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let listener = "inet:10025@127.0.0.1".parse::<Address>()?.bind().await?;
+//! serve(listener, service_fn(filter)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a service sees
+//!
+//! * The first request is [`Event::Negotiate`]; its response says what the filter
+//!   [needs](Needs). A service that just proceeds gets everything.
+//! * Every request carries the [`Session`]: what is known so far of client, HELO, TLS,
+//!   authentication, sender, recipients and queue id.
+//! * One call at a time: the next event comes when the last one is answered. `poll_ready` is
+//!   asked directly before each call.
+//! * A message that the service saw begin ends with exactly one [`Event::MessageEnd`], the
+//!   connection with one [`Event::Close`].
+//! * A service is cloned for each connection. It may keep what it likes of a session in itself.
+//!
+//! # When something fails
+//!
+//! An error, a panic, a time-out or a response that the protocol does not allow becomes the
+//! failure verdict (tempfail, see [`Settings::on_failure`]) and a log line; the connection goes
+//! on and stays in step. After a panic the message's rest fails too, and the next message gets
+//! a fresh clone. See [`Failure`].
+#![forbid(unsafe_code)]
+
+pub use milter_core::{
+    Actions, Agreement, BodyType, ClientAddr, Connect, DataSize, EnhancedCode, EsmtpArg, EsmtpArgs,
+    Header, Helo, MacroStage, Macros, Modification, ModificationError, ModificationKind, Needs,
+    Offer, Recipient, ReplyMode, Sender, SmtpReply, SmtpReplyBuilder, SmtpReplyError, Stage,
+    Stages, Steps, Text, UnknownCommand, Verdict, macros,
+};
+
+pub use crate::address::{Address, AddressError};
+pub use crate::error::{BoxError, ConnectionError, Failure};
+pub use crate::extensions::{Extensions, Shared};
+pub use crate::listener::{BoundListener, Listener, Stream};
+pub use crate::make::Cloned;
+pub use crate::progress::Progress;
+pub use crate::request::{Deadline, Event, Outcome, Request};
+pub use crate::response::Response;
+pub use crate::serve::{
+    Report, Serve, ServeConnection, ServeThreads, serve, serve_connection, serve_make,
+};
+pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
+pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
+
+mod address;
+mod connection;
+mod error;
+mod extensions;
+mod listener;
+mod make;
+mod progress;
+mod request;
+mod response;
+mod serve;
+mod session;
+mod settings;
+mod stop;

@@ -37,34 +37,52 @@ struct Extra {
 impl Response {
     /// Go on. At the end of the message the same as [`accept`](Self::accept).
     pub const fn proceed() -> Self {
-        Self { verdict: Verdict::Continue, extra: None }
+        Self {
+            verdict: Verdict::Continue,
+            extra: None,
+        }
     }
 
     /// Nothing against it, and no more of it wanted: of the message, or at connect and HELO of
     /// the connection. Filters behind this one are asked nevertheless.
     pub const fn accept() -> Self {
-        Self { verdict: Verdict::Accept, extra: None }
+        Self {
+            verdict: Verdict::Accept,
+            extra: None,
+        }
     }
 
     /// Refuse for good, in the MTA's words. For words of your own see [`SmtpReply`].
     pub const fn reject() -> Self {
-        Self { verdict: Verdict::Reject, extra: None }
+        Self {
+            verdict: Verdict::Reject,
+            extra: None,
+        }
     }
 
     /// Refuse for now, in the MTA's words.
     pub const fn tempfail() -> Self {
-        Self { verdict: Verdict::TempFail, extra: None }
+        Self {
+            verdict: Verdict::TempFail,
+            extra: None,
+        }
     }
 
     /// Tell the client that the message was accepted, and drop it. From MAIL on.
     pub const fn discard() -> Self {
-        Self { verdict: Verdict::Discard, extra: None }
+        Self {
+            verdict: Verdict::Discard,
+            extra: None,
+        }
     }
 
     /// No more of this body is wanted; the end of the message still comes. In the body only, and
     /// only if [`Agreement::skip`](milter_core::Agreement::skip) says so.
     pub const fn skip() -> Self {
-        Self { verdict: Verdict::Skip, extra: None }
+        Self {
+            verdict: Verdict::Skip,
+            extra: None,
+        }
     }
 
     /// The answer to [`Event::Negotiate`](crate::Event::Negotiate): what the filter needs.
@@ -82,22 +100,32 @@ impl Response {
     }
 
     /// Adds a header at the end.
-    pub fn add_header(self, name: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+    pub fn add_header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::add_header(name, value))
     }
 
     /// Inserts a header at a position; 0 is the top of the message.
-    pub fn insert_header(self, index: u32, name: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+    pub fn insert_header(
+        self,
+        index: u32,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Self {
         self.try_edit(Modification::insert_header(index, name, value))
     }
 
     /// Changes the value of a header: the `index`-th of that name, from 1.
-    pub fn change_header(self, name: impl Into<Bytes>, index: u32, value: impl Into<Bytes>) -> Self {
+    pub fn change_header(
+        self,
+        name: impl AsRef<[u8]>,
+        index: u32,
+        value: impl AsRef<[u8]>,
+    ) -> Self {
         self.try_edit(Modification::change_header(name, index, value))
     }
 
     /// Deletes a header: the `index`-th of that name, from 1, as the filter saw them.
-    pub fn delete_header(self, name: impl Into<Bytes>, index: u32) -> Self {
+    pub fn delete_header(self, name: impl AsRef<[u8]>, index: u32) -> Self {
         self.try_edit(Modification::delete_header(name, index))
     }
 
@@ -107,23 +135,23 @@ impl Response {
     }
 
     /// Changes the envelope's sender; `<>` is the null sender.
-    pub fn change_sender(self, address: impl Into<Bytes>) -> Self {
+    pub fn change_sender(self, address: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::change_sender(address))
     }
 
     /// Adds a recipient to the envelope.
-    pub fn add_recipient(self, address: impl Into<Bytes>) -> Self {
+    pub fn add_recipient(self, address: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::add_recipient(address))
     }
 
     /// Takes a recipient out of the envelope.
-    pub fn delete_recipient(self, address: impl Into<Bytes>) -> Self {
+    pub fn delete_recipient(self, address: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::delete_recipient(address))
     }
 
     /// Holds the message in the MTA's quarantine. The verdict is given all the same: an accepted
     /// message is held, a refused one refused.
-    pub fn quarantine(self, reason: impl Into<Bytes>) -> Self {
+    pub fn quarantine(self, reason: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::quarantine(reason))
     }
 
@@ -202,7 +230,11 @@ impl Response {
         if self.is_refused() {
             return self;
         }
-        let inner = self.extra.as_mut().and_then(|extra| extra.needs.take()).unwrap_or_default();
+        let inner = self
+            .extra
+            .as_mut()
+            .and_then(|extra| extra.needs.take())
+            .unwrap_or_default();
         self.with_needs(inner.join(needs))
     }
 
@@ -231,7 +263,10 @@ impl From<SmtpReply> for Response {
 
 impl From<Verdict> for Response {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, extra: None }
+        Self {
+            verdict,
+            extra: None,
+        }
     }
 }
 
@@ -255,10 +290,16 @@ mod tests {
 
     #[test]
     fn an_edit_that_cannot_be_made_spoils_the_response() {
-        let response = Response::accept().add_header("X-A", "b").add_header("no name", "b").add_header("", "c");
+        let response = Response::accept()
+            .add_header("X-A", "b")
+            .add_header("no name", "b")
+            .add_header("", "c");
         assert!(response.edit_error().is_some());
         assert!(response.into_parts().is_err());
-        let (verdict, edits) = Response::accept().add_header("X-A", "b").into_parts().unwrap();
+        let (verdict, edits) = Response::accept()
+            .add_header("X-A", "b")
+            .into_parts()
+            .unwrap();
         assert_eq!((verdict, edits.len()), (Verdict::Accept, 1));
     }
 

@@ -32,6 +32,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     milter_examples::init_log();
     let listener = Args::parse().listen.bind().await?;
     milter_examples::print_setup(&listener.address());
-    serve(listener, service_fn(filter)).with_graceful_shutdown(milter_examples::stop_signal()).await?;
+    serve(listener, service_fn(filter))
+        .with_graceful_shutdown(milter_examples::stop_signal())
+        .await?;
     Ok(())
 }

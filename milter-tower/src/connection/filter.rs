@@ -1,0 +1,177 @@
+//! The service of one connection: made, called, and replaced when it breaks.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
+use tracing::Span;
+
+use super::link::{Call, Interrupt, Link, Lost};
+use crate::error::{BoxError, Failure};
+use crate::request::Request;
+use crate::response::Response;
+use crate::session::Peer;
+
+/// The service of a connection, and what makes it.
+pub(super) struct Filter<M, S> {
+    make: M,
+    /// None before the negotiation, and after it broke.
+    service: Option<S>,
+}
+
+/// What came of a call.
+pub(super) type Called<T> = Result<Result<T, Failure>, Lost>;
+
+impl<M, S> Filter<M, S> {
+    pub(super) const fn new(make: M) -> Self {
+        Self {
+            make,
+            service: None,
+        }
+    }
+
+    pub(super) const fn is_broken(&self) -> bool {
+        self.service.is_none()
+    }
+
+    /// Drops the service: it gets nothing more.
+    pub(super) fn discard(&mut self) {
+        let service = self.service.take();
+        // A service that panics when it is dropped has nothing more to break.
+        let _ = guard(|| drop(service));
+    }
+}
+
+impl<M, S> Filter<M, S>
+where
+    M: Service<Peer, Response = S>,
+    M::Error: Into<BoxError>,
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    /// Makes a service, in the place of one that there may be.
+    pub(super) async fn renew<IO>(
+        &mut self,
+        link: &mut Link<IO>,
+        mut call: Call<'_>,
+        limit: std::time::Duration,
+        peer: Peer,
+        span: &Span,
+    ) -> Called<()>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.discard();
+        let made = drive(&mut self.make, peer, link, &mut call, limit, span).await?;
+        Ok(made
+            .map(|service| self.service = Some(service))
+            .map_err(|failure| match failure {
+                Failure::Error(error) | Failure::NotReady(error) => Failure::Make(error),
+                other => other,
+            }))
+    }
+
+    /// Asks the service, and drops it if it breaks.
+    pub(super) async fn ask<IO>(
+        &mut self,
+        link: &mut Link<IO>,
+        mut call: Call<'_>,
+        limit: std::time::Duration,
+        request: Request,
+        span: &Span,
+    ) -> Called<Response>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(service) = &mut self.service else {
+            return Ok(Err(Failure::Broken));
+        };
+        let called = drive(service, request, link, &mut call, limit, span).await;
+        if let Ok(Err(failure)) = &called
+            && failure.breaks_service()
+        {
+            self.discard();
+        }
+        called
+    }
+}
+
+/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from.
+async fn drive<IO, T, R>(
+    service: &mut T,
+    request: R,
+    link: &mut Link<IO>,
+    call: &mut Call<'_>,
+    limit: std::time::Duration,
+    span: &Span,
+) -> Called<T::Response>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    T: Service<R>,
+    T::Error: Into<BoxError>,
+{
+    let mut interrupt = |cx: &mut std::task::Context<'_>, link: &mut Link<IO>| {
+        link.poll_interrupt(cx, call)
+            .map(|interrupt| match interrupt {
+                Interrupt::Deadline => Ok(Failure::Deadline(limit)),
+                Interrupt::Lost(lost) => Err(lost),
+            })
+    };
+
+    let ready =
+        std::future::poll_fn(
+            |cx| match guard(|| span.in_scope(|| service.poll_ready(cx))) {
+                Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ok(Ok(()))),
+                Ok(Poll::Ready(Err(error))) => {
+                    Poll::Ready(Ok(Err(Failure::NotReady(error.into()))))
+                }
+                Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
+                Err(panic) => Poll::Ready(Ok(Err(panic))),
+            },
+        );
+    if let Err(failure) = ready.await? {
+        return Ok(Err(failure));
+    }
+
+    let future = match guard(|| span.in_scope(|| service.call(request))) {
+        Ok(future) => future,
+        Err(panic) => return Ok(Err(panic)),
+    };
+    let mut future = pin!(Some(future));
+    let called = std::future::poll_fn(|cx| {
+        let Some(running) = future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        match guard(|| span.in_scope(|| running.poll(cx))) {
+            Ok(Poll::Ready(Ok(response))) => Poll::Ready(Ok(Ok(response))),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(Ok(Err(Failure::Error(error.into())))),
+            Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
+            Err(panic) => Poll::Ready(Ok(Err(panic))),
+        }
+    })
+    .await;
+    match guard(|| future.set(None)) {
+        Ok(()) => called,
+        Err(panic) => called.map(|_| Err(panic)),
+    }
+}
+
+/// Runs code of the user's; a panic becomes a failure.
+fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Failure> {
+    // Whatever the panic left behind is dropped and not looked at again.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        let message = message(payload.as_ref());
+        // Dropping what was thrown could panic again.
+        std::mem::forget(payload);
+        Failure::Panic(message)
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a value that is no text").to_owned()
+}

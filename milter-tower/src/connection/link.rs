@@ -1,0 +1,391 @@
+//! One end of a connection with an MTA: frames in, frames out, and the clock.
+//!
+//! Nothing here knows what the frames mean. Replies are collected and written when no whole
+//! frame is left to read, directly before any wait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::{Sink, Stream};
+use milter_core::{CodecError, Command, FilterCodec, Reply};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+use tokio_util::codec::Framed;
+
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::stop::{Level, StopSignal};
+
+/// The largest payload before the negotiation: an offer has twelve bytes.
+const MAX_FIRST_PAYLOAD: usize = 4096;
+/// What the read buffer shrinks to between messages: most commands fit.
+const SMALL_READ: usize = 256;
+/// What the write buffer shrinks to between messages.
+const SMALL_WRITE: usize = 64;
+/// How much is collected before it is written without a wait.
+const WRITE_BOUNDARY: usize = 64 * 1024;
+/// In how many steps silence is measured.
+const IDLE_STEPS: u32 = 8;
+
+/// Why nothing more comes from an MTA.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// It closed the connection.
+    Eof,
+    /// What came were no frames, or reading or writing failed.
+    Codec(CodecError),
+    /// It took too long.
+    Timeout(&'static str),
+    /// The server stops, and this is a good moment.
+    Drained,
+    /// The server stops at once.
+    Cut,
+}
+
+/// What came instead of the end of a call.
+pub(super) enum Interrupt {
+    /// The call's deadline passed.
+    Deadline,
+    /// The MTA is gone.
+    Lost(Lost),
+}
+
+pub(super) struct Link<IO> {
+    framed: Framed<IO, FilterCodec>,
+    /// The frame that came while a call was pending.
+    ahead: Option<Command>,
+    clock: Clock,
+    stop: Option<StopSignal>,
+    settings: Arc<Settings>,
+    /// Until when the MTA must have negotiated.
+    handshake: Option<Instant>,
+    /// Until when the frame that has begun must be whole.
+    frame: Option<Instant>,
+    /// Until when the replies must be written.
+    write: Option<Instant>,
+    idle: Idle,
+    /// The read buffer was used for more than small frames.
+    grown: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
+    pub(super) fn new(io: IO, settings: Arc<Settings>, stop: Option<StopSignal>) -> Self {
+        let mut codec = FilterCodec::new();
+        codec.set_max_read(MAX_FIRST_PAYLOAD.min(settings.max_payload));
+        let mut framed = Framed::with_capacity(io, codec, SMALL_READ);
+        *framed.write_buffer_mut() = BytesMut::with_capacity(SMALL_WRITE);
+        framed.set_backpressure_boundary(WRITE_BOUNDARY);
+        Self {
+            framed,
+            ahead: None,
+            clock: Clock::default(),
+            stop,
+            handshake: Some(Instant::now() + settings.handshake_timeout),
+            frame: None,
+            write: None,
+            idle: Idle::default(),
+            grown: false,
+            settings,
+        }
+    }
+
+    /// Takes note that the MTA has negotiated, and how large replies may be.
+    pub(super) fn negotiated(&mut self, max_write: usize) {
+        self.handshake = None;
+        let codec = self.framed.codec_mut();
+        codec.set_max_read(self.settings.max_payload);
+        codec.set_max_write(max_write);
+    }
+
+    /// The next command. Between messages the server's shutdown ends the wait.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        between_messages: bool,
+    ) -> Poll<Result<Command, Lost>> {
+        if let Some(command) = self.ahead.take() {
+            return Poll::Ready(Ok(command));
+        }
+        if let Poll::Ready(command) = self.poll_read(cx) {
+            return Poll::Ready(command);
+        }
+        if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(lost));
+        }
+        match self.poll_stop(cx) {
+            Level::Cut => return Poll::Ready(Err(Lost::Cut)),
+            Level::Drain if between_messages => return Poll::Ready(Err(Lost::Drained)),
+            _ => {}
+        }
+        loop {
+            self.watch_partial_frame();
+            let now_due = self.io_due();
+            let due = now_due.unwrap_or_else(|| self.idle.due(self.settings.idle_timeout));
+            ready!(self.clock.poll_until(cx, due));
+            if let Some(lost) = self.overdue() {
+                return Poll::Ready(Err(lost));
+            }
+            if now_due.is_none() && self.idle.step(self.settings.idle_timeout) {
+                return Poll::Ready(Err(Lost::Timeout("the MTA was silent for too long")));
+            }
+        }
+    }
+
+    /// To be called whenever a call is pending: writes what is to be written, tells the MTA that
+    /// work goes on, reads one frame ahead, and watches the clock.
+    pub(super) fn poll_interrupt(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &mut Call<'_>,
+    ) -> Poll<Interrupt> {
+        if call.progress.is_some_and(|progress| progress.take(cx)) {
+            self.put(&Reply::Progress);
+        }
+        loop {
+            if let Poll::Ready(Err(lost)) = self.poll_flush(cx)
+                && call.watches
+            {
+                return Poll::Ready(Interrupt::Lost(lost));
+            }
+            if call.watches {
+                if self.ahead.is_none() {
+                    match self.poll_read(cx) {
+                        Poll::Ready(Ok(command)) => self.ahead = Some(command),
+                        Poll::Ready(Err(lost)) => return Poll::Ready(Interrupt::Lost(lost)),
+                        Poll::Pending => self.watch_partial_frame(),
+                    }
+                }
+                if self.poll_stop(cx) == Level::Cut {
+                    return Poll::Ready(Interrupt::Lost(Lost::Cut));
+                }
+            }
+            let write = self.write.filter(|_| call.watches);
+            let due = [call.tick, write]
+                .into_iter()
+                .flatten()
+                .fold(call.deadline, Instant::min);
+            ready!(self.clock.poll_until(cx, due));
+            let now = Instant::now();
+            if now >= call.deadline {
+                return Poll::Ready(Interrupt::Deadline);
+            }
+            if write.is_some_and(|write| now >= write) {
+                return Poll::Ready(Interrupt::Lost(TOO_SLOW_TO_READ));
+            }
+            if call.tick.is_some_and(|tick| now >= tick) {
+                call.tick = Some(now + self.settings.progress_interval);
+                // Nothing is piled up for an MTA that does not read.
+                if self.framed.write_buffer().is_empty() {
+                    self.put(&Reply::Progress);
+                }
+            }
+        }
+    }
+
+    /// Queues a reply. A large one waits until the MTA has read what was queued before.
+    pub(super) async fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
+        if self.framed.write_buffer().len() >= WRITE_BOUNDARY {
+            self.flush().await?;
+        }
+        let sent = Pin::new(&mut self.framed).start_send(reply);
+        sent.map_err(Lost::Codec)
+    }
+
+    /// Writes what is queued.
+    pub(super) async fn flush(&mut self) -> Result<(), Lost> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = self.poll_flush(cx) {
+                return Poll::Ready(done);
+            }
+            if self.poll_stop(cx) == Level::Cut {
+                return Poll::Ready(Err(Lost::Cut));
+            }
+            let due = self.write.unwrap_or_else(Instant::now);
+            ready!(self.clock.poll_until(cx, due));
+            Poll::Ready(Err(TOO_SLOW_TO_READ))
+        })
+        .await
+    }
+
+    /// Gives back the memory that a message took. To be called between messages.
+    pub(super) fn shrink(&mut self) {
+        if self.grown && self.framed.read_buffer().is_empty() {
+            self.grown = false;
+            *self.framed.read_buffer_mut() = BytesMut::with_capacity(SMALL_READ);
+        }
+        let write = self.framed.write_buffer_mut();
+        if write.is_empty() && write.capacity() > 4096 {
+            *write = BytesMut::with_capacity(SMALL_WRITE);
+        }
+    }
+
+    /// A call that began at `start` and may take until `deadline`; with `ticks` the MTA is told
+    /// meanwhile that work goes on.
+    pub(super) fn call<'p>(
+        &self,
+        start: Instant,
+        deadline: Instant,
+        progress: Option<&'p Progress>,
+        ticks: bool,
+    ) -> Call<'p> {
+        Call {
+            deadline,
+            tick: ticks.then(|| start + self.settings.progress_interval),
+            progress,
+            watches: true,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Command, Lost>> {
+        let next = match Pin::new(&mut self.framed).poll_next(cx) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                // The codec has reserved for what it waits for.
+                self.grown |= self.framed.read_buffer().capacity() > SMALL_READ;
+                return Poll::Pending;
+            }
+        };
+        self.frame = None;
+        self.idle.active = true;
+        Poll::Ready(match next {
+            Some(Ok(command)) => Ok(command),
+            Some(Err(error)) => Err(Lost::Codec(error)),
+            None => Err(Lost::Eof),
+        })
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.framed.write_buffer().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        match Sink::<&Reply>::poll_flush(Pin::new(&mut self.framed), cx) {
+            Poll::Ready(flushed) => {
+                self.write = None;
+                Poll::Ready(flushed.map_err(Lost::Codec))
+            }
+            Poll::Pending => {
+                let time = self.settings.write_timeout;
+                self.write.get_or_insert_with(|| Instant::now() + time);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Level {
+        self.stop.as_mut().map_or(Level::Run, |stop| stop.poll(cx))
+    }
+
+    /// Starts the clock of a frame that has begun.
+    fn watch_partial_frame(&mut self) {
+        if self.frame.is_none() && !self.framed.read_buffer().is_empty() {
+            self.frame = Some(Instant::now() + self.settings.frame_timeout);
+        }
+    }
+
+    /// When the MTA must have done what it is about to do, if it is about to do anything.
+    fn io_due(&self) -> Option<Instant> {
+        [self.handshake, self.frame, self.write]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn overdue(&self) -> Option<Lost> {
+        let now = Instant::now();
+        let passed = |due: Option<Instant>| due.is_some_and(|due| now >= due);
+        if passed(self.handshake) {
+            Some(Lost::Timeout("the MTA did not negotiate in time"))
+        } else if passed(self.frame) {
+            Some(Lost::Timeout("the MTA began a frame and did not end it"))
+        } else if passed(self.write) {
+            Some(TOO_SLOW_TO_READ)
+        } else {
+            None
+        }
+    }
+
+    /// Queues a small reply at once.
+    fn put(&mut self, reply: &Reply) {
+        // A frame without payload always fits.
+        let _ = Pin::new(&mut self.framed).start_send(reply);
+    }
+}
+
+const TOO_SLOW_TO_READ: Lost = Lost::Timeout("the MTA did not read the replies in time");
+
+/// A call of the service that is under way.
+pub(super) struct Call<'p> {
+    deadline: Instant,
+    /// When the MTA is next told that work goes on.
+    tick: Option<Instant>,
+    progress: Option<&'p Progress>,
+    /// Whether the MTA's going away ends the call.
+    watches: bool,
+}
+
+impl Call<'_> {
+    /// The same, but the call goes on when the MTA goes away: it only tells of an end.
+    pub(super) fn unwatched(self) -> Self {
+        Self {
+            watches: false,
+            ..self
+        }
+    }
+}
+
+/// The one timer of a connection. It is set anew only for an earlier time, or when it fired.
+#[derive(Default)]
+struct Clock {
+    sleep: Option<Pin<Box<Sleep>>>,
+    set_to: Option<Instant>,
+}
+
+impl Clock {
+    fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        loop {
+            let sleep = self
+                .sleep
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if self.set_to.is_none_or(|at| at > due) {
+                sleep.as_mut().reset(due);
+                self.set_to = Some(due);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            self.set_to = None;
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// Silence, measured in steps so that no clock is read for each frame.
+#[derive(Default)]
+struct Idle {
+    due: Option<Instant>,
+    /// Something came since the last step.
+    active: bool,
+    silent_steps: u32,
+}
+
+impl Idle {
+    fn due(&mut self, limit: Duration) -> Instant {
+        *self
+            .due
+            .get_or_insert_with(|| Instant::now() + limit / IDLE_STEPS)
+    }
+
+    /// A step is over. Whether the silence was too long.
+    fn step(&mut self, limit: Duration) -> bool {
+        self.due = Some(Instant::now() + limit / IDLE_STEPS);
+        self.silent_steps = if std::mem::take(&mut self.active) {
+            0
+        } else {
+            self.silent_steps + 1
+        };
+        self.silent_steps >= IDLE_STEPS
+    }
+}

@@ -1,0 +1,335 @@
+//! Messages: events to the service, verdicts and edits back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use milter_core::{
+    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, ReplyMode,
+    Stage, Verdict,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
+use tracing::{Span, field};
+
+use super::{Driver, End, Scope};
+use crate::error::{BoxError, ConnectionError, Failure};
+use crate::request::{Event, Outcome, Request};
+use crate::response::Response;
+use crate::session::{Peer, client_for_log, is_refused_recipient};
+
+impl<IO, M, S> Driver<IO, M, S>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    M: Service<Peer, Response = S>,
+    M::Error: Into<BoxError>,
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    pub(super) async fn begin_message(&mut self) -> Result<(), End> {
+        self.skips = false;
+        self.message_span = tracing::info_span!(
+            parent: &self.span,
+            "message",
+            queue_id = field::Empty,
+            client = self.session.client().map(client_for_log).map(field::display),
+        );
+        // What is left of a message whose service broke fails; the next one gets a fresh service.
+        if self.filter.is_broken() && self.standing.is_none() {
+            self.replace_service().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the service about a command and answers the MTA.
+    pub(super) async fn deliver(&mut self, command: Command, stage: Stage) -> Result<(), End> {
+        let (event, recipient) = match command {
+            Command::EndOfMessage(rest) => {
+                if !rest.is_empty() {
+                    // C42: data in the last frame is a last piece of the body.
+                    let verdict = self.last_piece(rest).await?;
+                    if verdict.ends_message_at(Stage::Body) {
+                        return self.settle(stage, verdict, Vec::new()).await;
+                    }
+                }
+                self.progress.renew();
+                (Event::EndOfMessage(self.progress.clone()), None)
+            }
+            Command::Rcpt(recipient) => {
+                self.session.macros_mut().enter(MacroStage::Rcpt);
+                let kept = recipient.to_owned_copy();
+                (Event::Rcpt(kept.clone()), Some(kept))
+            }
+            other => (self.write_down(other), None),
+        };
+        self.record_queue_id(stage);
+        let (verdict, edits) = self.judge(event, stage).await?;
+        if let Some(recipient) = recipient {
+            self.keep_recipient(recipient, &verdict);
+        }
+        self.settle(stage, verdict, edits).await
+    }
+
+    /// Asks the service about the piece of the body that came with the end of the message.
+    async fn last_piece(&mut self, rest: Bytes) -> Result<Verdict, End> {
+        let (verdict, _) = self.judge(Event::Body(rest), Stage::Body).await?;
+        Ok(verdict)
+    }
+
+    /// Keeps the facts of a command. What is kept is copied, so that it holds no buffer.
+    fn write_down(&mut self, command: Command) -> Event {
+        let session = &mut self.session;
+        match command {
+            Command::Connect(connect) => {
+                session.macros_mut().enter(MacroStage::Connect);
+                let client = Arc::new(Connect::to_owned_copy(&connect));
+                session.set_client(Arc::clone(&client));
+                Event::Connect(client)
+            }
+            Command::Helo(helo) => {
+                session.macros_mut().enter(MacroStage::Helo);
+                let helo = helo.to_owned_copy();
+                session.set_helo(helo.clone());
+                Event::Helo(helo)
+            }
+            Command::Mail(sender) => {
+                session.macros_mut().enter(MacroStage::Mail);
+                let sender = sender.to_owned_copy();
+                session.set_sender(sender.clone());
+                Event::Mail(sender)
+            }
+            Command::Data => {
+                session.macros_mut().enter(MacroStage::Data);
+                Event::Data
+            }
+            Command::Unknown(line) => Event::Unknown(line),
+            Command::Header(header) => Event::Header(header),
+            Command::EndOfHeaders => {
+                session.macros_mut().enter(MacroStage::EndOfHeaders);
+                Event::EndOfHeaders
+            }
+            Command::Body(body) => Event::Body(body),
+            // The state machine delivers no other command.
+            _ => Event::Close,
+        }
+    }
+
+    fn keep_recipient(&mut self, recipient: Recipient, verdict: &Verdict) {
+        if !verdict.is_refusal() && !is_refused_recipient(self.session.macros()) {
+            self.session.add_recipient(recipient);
+        }
+    }
+
+    /// The verdict on an event, and the edits; failures are verdicts here.
+    async fn judge(
+        &mut self,
+        event: Event,
+        stage: Stage,
+    ) -> Result<(Verdict, Vec<Modification>), End> {
+        if let Some((_, verdict)) = &self.standing {
+            let verdict = if self.has_reply(stage) {
+                verdict.clone()
+            } else {
+                Verdict::Continue
+            };
+            return Ok((verdict, Vec::new()));
+        }
+        if !self.agreement.delivers(stage) || stage == Stage::Body && self.skips {
+            return Ok((Verdict::Continue, Vec::new()));
+        }
+        self.told |= stage.is_of_message() && !self.filter.is_broken();
+        let failure = match self.ask(event, Some(stage)).await? {
+            Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
+            Ok(response) => match self.check(stage, response) {
+                Ok(checked) => return Ok(checked),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        Ok((self.fail(stage, &failure), Vec::new()))
+    }
+
+    /// What of a response may be sent.
+    fn check(
+        &mut self,
+        stage: Stage,
+        response: Response,
+    ) -> Result<(Verdict, Vec<Modification>), Failure> {
+        let (verdict, edits) = response.into_parts()?;
+        if let Err(wrong) = verdict.check(stage, &self.agreement) {
+            if self.agreement.reply_mode(stage) == ReplyMode::Verdict {
+                return Err(wrong.into());
+            }
+            // A verdict where no reply is due is a mistake that harms nobody else.
+            self.log_failure(stage.name(), &wrong.into());
+            return Ok((Verdict::Continue, Vec::new()));
+        }
+        if stage != Stage::EndOfMessage && !edits.is_empty() {
+            return Err(Failure::EarlyEdit(stage));
+        }
+        edits
+            .iter()
+            .try_for_each(|edit| self.agreement.permits(edit))?;
+        self.skips |= verdict == Verdict::Skip;
+        Ok((verdict, edits))
+    }
+
+    /// Logs a failure, and finds what the MTA is told: now, or where no reply is due at the next
+    /// event that has one.
+    pub(super) fn fail(&mut self, stage: Stage, failure: &Failure) -> Verdict {
+        self.log_failure(stage.name(), failure);
+        let verdict = self.settings.on_failure.verdict();
+        if self.agreement.reply_mode(stage) != ReplyMode::Silent {
+            return verdict;
+        }
+        let scope = if stage.is_of_message() {
+            Scope::Message
+        } else {
+            Scope::Session
+        };
+        if stage != Stage::Unknown {
+            self.standing.get_or_insert((scope, verdict));
+        }
+        Verdict::Continue
+    }
+
+    /// Answers the MTA, and tells the service if that ended the message.
+    pub(super) async fn settle(
+        &mut self,
+        stage: Stage,
+        verdict: Verdict,
+        edits: Vec<Modification>,
+    ) -> Result<(), End> {
+        if matches!(verdict, Verdict::Continue | Verdict::Accept) {
+            for edit in Modification::order(edits) {
+                self.send_edit(edit).await?;
+            }
+        }
+        self.reply(stage, &verdict).await?;
+        let over = self.state.settle(stage, &verdict);
+        if over || matches!(stage, Stage::Connect | Stage::Helo) {
+            self.decided = verdict.clone();
+        }
+        if over {
+            // To go on with a message at its end is to accept it.
+            let accepted = verdict == Verdict::Continue;
+            self.end_message(Outcome::Verdict(if accepted {
+                Verdict::Accept
+            } else {
+                verdict
+            }))
+            .await;
+        }
+        Ok(())
+    }
+
+    async fn send_edit(&mut self, edit: Modification) -> Result<(), End> {
+        if let ModificationKind::ReplaceBody { body } = edit.kind() {
+            for chunk in Modification::body_chunks(body) {
+                self.link
+                    .send(&Reply::Modify(Modification::replace_body(chunk)))
+                    .await?;
+            }
+        } else {
+            self.link.send(&Reply::Modify(edit)).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers a command, if a reply is due.
+    pub(super) async fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), End> {
+        if self.agreement.reply_mode(stage) != ReplyMode::Silent {
+            let allowed = verdict.is_allowed_at(stage);
+            let reply = if allowed {
+                verdict.to_reply()
+            } else {
+                Reply::Continue
+            };
+            self.link.send(&reply).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the MTA is told a verdict at this stage.
+    pub(super) fn has_reply(&self, stage: Stage) -> bool {
+        self.agreement.reply_mode(stage) != ReplyMode::Silent
+    }
+
+    /// Tells the service the end of a message that it saw begin, and forgets the message.
+    pub(super) async fn end_message(&mut self, outcome: Outcome) {
+        if std::mem::take(&mut self.told) {
+            self.tell(Event::MessageEnd(outcome)).await;
+        }
+        self.forget_standing(Scope::Message);
+        self.session.end_message();
+        self.message_span = Span::none();
+    }
+
+    /// Makes a service in the place of one that broke, and shows it what it has to know.
+    async fn replace_service(&mut self) -> Result<(), End> {
+        if let Err(failure) = self.introduce().await? {
+            self.filter.discard();
+            self.log_failure("replace", &failure);
+            if matches!(failure, Failure::Unfit) {
+                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn introduce(&mut self) -> Result<Result<(), Failure>, End> {
+        if let Err(failure) = self.make().await? {
+            return Ok(Err(failure));
+        }
+        let response = match self.ask(Event::Negotiate(self.offer), None).await? {
+            Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
+            Ok(response) => response,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if !self
+            .agreement
+            .serves(&response.needs_asked().cloned().unwrap_or_default())
+        {
+            return Ok(Err(Failure::Unfit));
+        }
+        let connect = self
+            .session
+            .connect()
+            .map(|client| (Event::Connect(client), Stage::Connect));
+        let greeting = self
+            .session
+            .greeting()
+            .map(|helo| (Event::Helo(helo), Stage::Helo));
+        for (event, stage) in connect.into_iter().chain(greeting) {
+            if !self.agreement.delivers(stage) {
+                continue;
+            }
+            let checked = match self.ask(event, Some(stage)).await? {
+                Ok(response) => self.check(stage, response),
+                Err(failure) => Err(failure),
+            };
+            match checked {
+                // The MTA has its answer; what the service thinks of the client now holds for
+                // the messages that are left.
+                Ok((verdict, _)) if verdict != Verdict::Continue => {
+                    self.standing = Some((Scope::Session, verdict));
+                }
+                Ok(_) => {}
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Postfix has a queue id from the first accepted recipient on, Sendmail from MAIL on (Q23).
+    fn record_queue_id(&self, stage: Stage) {
+        if !self.message_span.is_disabled()
+            && matches!(
+                stage,
+                Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfHeaders | Stage::EndOfMessage
+            )
+            && let Some(id) = self.session.queue_id()
+        {
+            self.message_span.record("queue_id", field::display(id));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The connection driver: one task, one call in flight, one frame read ahead.
+//!
+//! ```text
+//! MTA ─ Link ─ StateMachine ─ Driver ─ Filter ─ the user's service
+//! ```
+//!
+//! [`Link`](link::Link) moves frames and watches the clock, the core's state machine says what a
+//! command means, the [`Driver`] keeps what is known of the session and answers, and
+//! [`Filter`](filter::Filter) calls the service and survives whatever it does.
+
+use std::sync::Arc;
+
+use milter_core::state::{Ends, StateMachine, Step, Transition};
+use milter_core::{Agreement, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tower_service::Service;
+use tracing::{Span, debug, field, warn};
+
+use self::filter::{Called, Filter};
+use self::link::{Link, Lost};
+use crate::error::{BoxError, ConnectionError, Failure};
+use crate::progress::Progress;
+use crate::request::{Deadline, Event, Outcome, Request};
+use crate::response::Response;
+use crate::session::{Mta, Peer, Session};
+use crate::settings::{OnNegotiateFailure, Settings};
+use crate::stop::StopSignal;
+
+mod filter;
+mod link;
+mod message;
+
+/// How far a verdict reaches that is given without asking the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Message,
+    Session,
+    Connection,
+}
+
+/// A connection that has negotiated.
+struct Driver<IO, M, S> {
+    link: Link<IO>,
+    filter: Filter<M, S>,
+    state: StateMachine,
+    session: Session,
+    settings: Arc<Settings>,
+    offer: Offer,
+    agreement: Arc<Agreement>,
+    needs: Needs,
+    /// A failure that could not be told when it happened: no reply was due.
+    standing: Option<(Scope, Verdict)>,
+    /// The verdict that decided the message or the connection.
+    decided: Verdict,
+    /// The service has seen something of the open message.
+    told: bool,
+    /// The service wants no more of the message's body.
+    skips: bool,
+    progress: Progress,
+    span: Span,
+    message_span: Span,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn run<IO, M, S>(
+    io: IO,
+    make: M,
+    peer: Peer,
+    settings: Arc<Settings>,
+    stop: Option<StopSignal>,
+) -> Result<(), ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    M: Service<Peer, Response = S>,
+    M::Error: Into<BoxError>,
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    let mut link = Link::new(io, Arc::clone(&settings), stop);
+    let mut state = StateMachine::new();
+    let Some(offer) = first_offer(&mut link, &mut state).await? else {
+        // A port probe, or an MTA that has nothing to say.
+        return Ok(());
+    };
+    let span =
+        tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
+    let mut driver = Driver {
+        link,
+        filter: Filter::new(make),
+        state,
+        session: Session::new(peer, settings.mta),
+        settings,
+        offer,
+        // Until the service has said what it needs.
+        agreement: Arc::new(negotiate(&offer, &Needs::none())?),
+        needs: Needs::none(),
+        standing: None,
+        decided: Verdict::Accept,
+        told: false,
+        skips: false,
+        progress: Progress::default(),
+        span,
+        message_span: Span::none(),
+    };
+    let mut ended = driver.negotiate().await;
+    if ended.is_ok() {
+        ended = driver.serve().await;
+    }
+    driver.close(ended).await
+}
+
+/// Waits for the MTA's offer; none if the MTA leaves without one.
+async fn first_offer<IO>(
+    link: &mut Link<IO>,
+    state: &mut StateMachine,
+) -> Result<Option<Offer>, ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let command = match std::future::poll_fn(|cx| link.poll_next(cx, true)).await {
+            Ok(command) => command,
+            Err(Lost::Eof | Lost::Drained | Lost::Cut) => return Ok(None),
+            Err(Lost::Codec(error)) => return Err(error.into()),
+            Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
+        };
+        let step = state.step(&command)?.step;
+        match (step, command) {
+            (Step::Negotiate, Command::Negotiate(offer)) => return Ok(Some(offer)),
+            (Step::Close, _) => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+/// Why a driver stops.
+enum End {
+    /// The MTA said goodbye.
+    Quit,
+    /// The connection is of no more use.
+    Lost(Lost),
+    /// The server closes it.
+    Closed(ConnectionError),
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<ConnectionError> for End {
+    fn from(error: ConnectionError) -> Self {
+        Self::Closed(error)
+    }
+}
+
+impl<IO, M, S> Driver<IO, M, S>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    M: Service<Peer, Response = S>,
+    M::Error: Into<BoxError>,
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    /// Makes the service, asks what it needs, and answers the offer.
+    async fn negotiate(&mut self) -> Result<(), End> {
+        let asked = match self.make().await? {
+            Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
+            Err(failure) => Err(failure),
+        };
+        match asked {
+            Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
+            Ok(response) => {
+                self.needs = response.needs_asked().cloned().unwrap_or_default();
+            }
+            Err(failure) if self.settings.on_negotiate_failure == OnNegotiateFailure::Close => {
+                return Err(ConnectionError::NegotiateFailed(failure).into());
+            }
+            Err(failure) => {
+                // Closing would let mail pass unfiltered where that is Sendmail's default.
+                self.log_failure("negotiate", &failure);
+                self.needs = Needs::all();
+                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
+            }
+        }
+        let agreement = negotiate(&self.offer, &self.needs).map_err(ConnectionError::from)?;
+        debug!(parent: &self.span, offered = %self.offer, version = agreement.version(),
+            actions = ?agreement.actions(), steps = ?agreement.steps(), "negotiated");
+        self.link.negotiated(agreement.max_payload());
+        self.agreement = Arc::new(agreement);
+        self.session.set_agreement(Arc::clone(&self.agreement));
+        self.link
+            .send(&Reply::Negotiate(self.agreement.to_reply()))
+            .await?;
+        Ok(())
+    }
+
+    /// Serves commands until the end.
+    async fn serve(&mut self) -> Result<(), End> {
+        loop {
+            let between = !self.state.has_message();
+            if between {
+                self.link.shrink();
+            }
+            let command = std::future::poll_fn(|cx| self.link.poll_next(cx, between)).await?;
+            let Transition { ends, step } =
+                self.state.step(&command).map_err(ConnectionError::from)?;
+            match ends {
+                Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
+                Some(Ends::Session) if step != Step::Close => self.end_session().await,
+                _ => {}
+            }
+            match step {
+                Step::Macros => self.take_macros(&command),
+                Step::Deliver {
+                    stage,
+                    begins_message,
+                } => {
+                    if begins_message {
+                        self.begin_message().await?;
+                    }
+                    self.deliver(command, stage).await?;
+                }
+                Step::Decided { stage } => {
+                    let verdict = self.decided.clone();
+                    self.reply(stage, &verdict).await?;
+                }
+                Step::Misplaced { stage } => {
+                    let verdict = self.fail(stage, &Failure::Misplaced(stage));
+                    self.settle(stage, verdict, Vec::new()).await?;
+                }
+                Step::Renegotiate => self.renegotiate(&command).await?,
+                Step::Close => return Err(End::Quit),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_macros(&mut self, command: &Command) {
+        if let Command::Macros(set) = command
+            && let Some(stage) = set.stage()
+        {
+            self.session.macros_mut().set(stage, set.raw());
+        }
+    }
+
+    /// The same offer gets the same answer; another one ends the connection.
+    async fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
+        match command {
+            Command::Negotiate(offer)
+                if negotiate(offer, &self.needs).as_ref() == Ok(&*self.agreement) =>
+            {
+                self.link
+                    .send(&Reply::Negotiate(self.agreement.to_reply()))
+                    .await?;
+                Ok(())
+            }
+            _ => Err(ConnectionError::Renegotiated.into()),
+        }
+    }
+
+    /// Tells the service the end of the SMTP session, and forgets it.
+    async fn end_session(&mut self) {
+        self.end_message(Outcome::Aborted).await;
+        self.tell(Event::SessionEnd).await;
+        self.forget_standing(Scope::Session);
+        self.session.end_session();
+    }
+
+    /// Tells the service all that ends with the connection.
+    async fn close(mut self, ended: Result<(), End>) -> Result<(), ConnectionError> {
+        let in_message = self.state.has_message();
+        // What was answered should arrive, also when the connection is closed for an error.
+        let _ = self.link.flush().await;
+        let outcome = if matches!(ended, Err(End::Quit)) {
+            Outcome::Aborted
+        } else {
+            Outcome::ConnectionLost
+        };
+        self.end_message(outcome).await;
+        self.tell(Event::Close).await;
+        self.filter.discard();
+        match ended {
+            Ok(()) | Err(End::Quit | End::Lost(Lost::Drained)) => Ok(()),
+            Err(End::Lost(Lost::Eof)) if in_message => Err(ConnectionError::Lost),
+            Err(End::Lost(Lost::Eof)) => Ok(()),
+            Err(End::Lost(Lost::Codec(error))) => Err(error.into()),
+            Err(End::Lost(Lost::Timeout(what))) => Err(ConnectionError::Timeout(what)),
+            Err(End::Lost(Lost::Cut)) => Err(ConnectionError::Cut),
+            Err(End::Closed(error)) => Err(error),
+        }
+    }
+
+    /// Makes a service for this connection.
+    async fn make(&mut self) -> Called<()> {
+        let limit = self.settings.time_for(None, Mta::Unknown);
+        let start = Instant::now();
+        let call = self.link.call(start, start + limit, None, false);
+        let peer = self.session.peer().clone();
+        self.filter
+            .renew(&mut self.link, call, limit, peer, &self.span)
+            .await
+    }
+
+    /// Asks the service, minding the MTA meanwhile.
+    async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
+        let mta = self.session.mta();
+        let limit = self.settings.time_for(stage, mta);
+        let start = Instant::now();
+        let deadline = start + limit;
+        let at_end = stage == Some(Stage::EndOfMessage);
+        // Sendmail takes progress at the end of the message only (Q10).
+        let ticks =
+            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
+        let mut call = self
+            .link
+            .call(start, deadline, at_end.then_some(&self.progress), ticks);
+        if event.is_end() {
+            call = call.unwatched();
+        }
+        let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
+        let span = if self.message_span.is_none() {
+            &self.span
+        } else {
+            &self.message_span
+        };
+        self.filter
+            .ask(&mut self.link, call, limit, request, span)
+            .await
+    }
+
+    /// Tells the service that something ended.
+    async fn tell(&mut self, event: Event) {
+        if self.filter.is_broken() {
+            return;
+        }
+        if let Ok(Err(failure)) = self.ask(event, None).await {
+            self.log_failure("end", &failure);
+        }
+    }
+
+    fn forget_standing(&mut self, scope: Scope) {
+        if self.standing.as_ref().is_some_and(|(of, _)| *of <= scope) {
+            self.standing = None;
+        }
+    }
+
+    fn log_failure(&self, at: &str, failure: &Failure) {
+        if matches!(failure, Failure::Broken) {
+            // What broke it was logged.
+            return;
+        }
+        let queue_id = self.session.queue_id().map(|id| id.to_string());
+        warn!(
+            connection = self.session.peer().connection_id(),
+            queue_id = queue_id.as_deref().map(field::display),
+            at,
+            error = failure as &dyn std::error::Error,
+            "the filter failed"
+        );
+    }
+}

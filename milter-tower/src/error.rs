@@ -1,0 +1,91 @@
+//! What goes wrong.
+
+use std::error::Error;
+
+use milter_core::state::NotNegotiated;
+use milter_core::{CodecError, ModificationError, NegotiationError, NotAgreed, NotAllowed};
+
+/// An error of any kind, as tower's services have them.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a connection ended, other than by the MTA's wish between two messages.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The MTA sent what is no milter protocol, or reading or writing failed.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The MTA asked before it negotiated.
+    #[error(transparent)]
+    NotNegotiated(#[from] NotNegotiated),
+    /// The MTA does not offer what the filter cannot work without.
+    #[error(transparent)]
+    Negotiation(#[from] NegotiationError),
+    /// The MTA offered something else in the middle of the connection.
+    #[error("the MTA negotiated a second time, with another result")]
+    Renegotiated,
+    /// The filter failed in the negotiation, and the settings say to close then.
+    #[error("the filter failed in the negotiation: {0}")]
+    NegotiateFailed(#[source] Failure),
+    /// The filter refused to work on this connection.
+    #[error("the filter refused the connection")]
+    Refused,
+    /// Something took too long.
+    #[error("time-out: {0}")]
+    Timeout(&'static str),
+    /// The connection was lost in the middle of a message.
+    #[error("the MTA went away in the middle of a message")]
+    Lost,
+    /// The server's shutdown cut the connection.
+    #[error("cut by the server's shutdown")]
+    Cut,
+}
+
+/// How a filter failed at an event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The service returned an error.
+    #[error("{0}")]
+    Error(#[source] BoxError),
+    /// The service said in `poll_ready` that it will never be ready.
+    #[error("the service is not ready: {0}")]
+    NotReady(#[source] BoxError),
+    /// The service panicked.
+    #[error("the service panicked: {0}")]
+    Panic(String),
+    /// The deadline passed.
+    #[error("the deadline passed: the service took longer than {0:?}")]
+    Deadline(std::time::Duration),
+    /// A service for the connection could not be made.
+    #[error("no service could be made: {0}")]
+    Make(#[source] BoxError),
+    /// A service that replaces a broken one needs more than was negotiated.
+    #[error("the service that replaces a broken one needs what was not negotiated")]
+    Unfit,
+    /// The service's response cannot be sent.
+    #[error(transparent)]
+    Verdict(#[from] NotAllowed),
+    /// A modification is outside of what was negotiated.
+    #[error(transparent)]
+    NotAgreed(#[from] NotAgreed),
+    /// A modification could not be made.
+    #[error(transparent)]
+    Edit(#[from] ModificationError),
+    /// Modifications came before the end of the message.
+    #[error("a message can be changed at its end only, not at {0}")]
+    EarlyEdit(milter_core::Stage),
+    /// The service broke at an earlier event of the message.
+    #[error("the service broke at an earlier event")]
+    Broken,
+    /// The MTA sent a command out of order, which the filter therefore did not see.
+    #[error("the MTA sent {0} where it cannot come")]
+    Misplaced(milter_core::Stage),
+}
+
+impl Failure {
+    /// Whether the service must not be called again.
+    pub(crate) fn breaks_service(&self) -> bool {
+        matches!(self, Self::NotReady(_) | Self::Panic(_))
+    }
+}

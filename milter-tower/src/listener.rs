@@ -1,0 +1,248 @@
+//! Where MTAs connect.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::address::Address;
+use crate::session::PeerAddr;
+
+/// Something that MTAs connect to.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's. The server waits a moment and goes on.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, PeerAddr)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, PeerAddr)> {
+        let (stream, peer) = Self::accept(self).await?;
+        // Edits and verdict are one write; without this a second one waits for the MTA's
+        // delayed acknowledgement.
+        stream.set_nodelay(true)?;
+        Ok((stream, peer.into()))
+    }
+}
+
+impl Listener for UnixListener {
+    type Io = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<(UnixStream, PeerAddr)> {
+        let (stream, peer) = Self::accept(self).await?;
+        Ok((
+            stream,
+            PeerAddr::Unix(peer.as_pathname().map(Path::to_owned)),
+        ))
+    }
+}
+
+/// A listener at an [`Address`], TCP or unix.
+///
+/// A unix socket is removed when the listener is dropped.
+#[derive(Debug)]
+pub struct BoundListener {
+    inner: Inner,
+    address: Address,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Tcp(TcpListener),
+    Unix(UnixListener, Arc<SocketFile>),
+}
+
+impl BoundListener {
+    pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<Self> {
+        TcpListener::bind((host, port)).await?.try_into()
+    }
+
+    pub(crate) fn unix(path: &Path) -> io::Result<Self> {
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path)?;
+        let file = SocketFile::new(path)?;
+        Ok(Self {
+            inner: Inner::Unix(listener, Arc::new(file)),
+            address: path.into(),
+        })
+    }
+
+    /// Where this listens; with the real port if any free one was asked for.
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// A second listener for the same queue of connections, for another runtime.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub(crate) fn duplicate(&self) -> io::Result<Duplicate> {
+        Ok(match &self.inner {
+            Inner::Tcp(listener) => Duplicate::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
+            Inner::Unix(listener, file) => Duplicate::Unix(
+                listener.as_fd().try_clone_to_owned()?.into(),
+                Arc::clone(file),
+            ),
+        })
+    }
+}
+
+/// A listener that no runtime knows yet.
+pub(crate) enum Duplicate {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, Arc<SocketFile>),
+}
+
+impl Duplicate {
+    /// The listener, on the runtime at hand.
+    pub(crate) fn register(self) -> io::Result<BoundListener> {
+        match self {
+            Self::Tcp(listener) => TcpListener::from_std(listener)?.try_into(),
+            Self::Unix(listener, file) => Ok(BoundListener {
+                address: file.path.as_path().into(),
+                inner: Inner::Unix(UnixListener::from_std(listener)?, file),
+            }),
+        }
+    }
+}
+
+impl TryFrom<TcpListener> for BoundListener {
+    type Error = io::Error;
+
+    fn try_from(listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?.into();
+        Ok(Self {
+            inner: Inner::Tcp(listener),
+            address,
+        })
+    }
+}
+
+impl Listener for BoundListener {
+    type Io = Stream;
+
+    async fn accept(&mut self) -> io::Result<(Stream, PeerAddr)> {
+        match &mut self.inner {
+            Inner::Tcp(listener) => {
+                let (stream, peer) = Listener::accept(listener).await?;
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Inner::Unix(listener, _) => {
+                let (stream, peer) = Listener::accept(listener).await?;
+                Ok((Stream::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+/// A connection over TCP or a unix socket.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+macro_rules! each {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp(inner) => {
+                let $stream = Pin::new(inner);
+                $call
+            }
+            Stream::Unix(inner) => {
+                let $stream = Pin::new(inner);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+/// The file of a socket that this process made; removed with the last listener on it.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let inode = inode(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            inode,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another process may have put its own socket there meanwhile.
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Removes what an earlier process left: only a socket, and only if nobody listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket
+        && let Err(error) = std::os::unix::net::UnixStream::connect(path)
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}

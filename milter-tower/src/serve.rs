@@ -1,0 +1,443 @@
+//! The server: accepts connections and runs the driver for each.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+use tracing::{debug, info, warn};
+
+use crate::connection;
+use crate::error::{BoxError, ConnectionError};
+use crate::listener::{BoundListener, Listener};
+use crate::make::Cloned;
+use crate::request::Request;
+use crate::response::Response;
+use crate::session::{Peer, PeerAddr};
+use crate::settings::Settings;
+use crate::stop::{Level, Stop};
+
+/// How long messages in progress may take at shutdown unless said otherwise: longer than any
+/// call may.
+const DEFAULT_GRACE: Duration = Duration::from_secs(300);
+/// How long connections that were cut may take to tell their services.
+const CUT_TIME: Duration = Duration::from_secs(10);
+/// The wait after a failed accept: too many open files pass, but not at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of the next connection of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+type ShutdownSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves a filter on a listener.
+///
+/// Each connection gets a clone of the service, once it has sent its offer; the service given
+/// here is never called.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), milter_tower::BoxError> {
+/// use std::convert::Infallible;
+/// use milter_tower::{Address, Request, Response, serve};
+/// use tower::service_fn;
+///
+/// let filter = service_fn(async |_: Request| Ok::<_, Infallible>(Response::proceed()));
+/// let listener = "inet:10025@127.0.0.1".parse::<Address>()?.bind().await?;
+/// serve(listener, filter).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn serve<L, S>(listener: L, service: S) -> Serve<L, Cloned<S>>
+where
+    L: Listener,
+    S: Service<Request, Response = Response> + Clone,
+{
+    serve_make(listener, Cloned::new(service))
+}
+
+/// Serves filters on a listener; each connection's service is made by `make`, any
+/// `MakeService<Peer, Request>`, from what is known of the connection.
+///
+/// `make` is cloned for each connection, and called once it has sent its offer.
+pub fn serve_make<L, M>(listener: L, make: M) -> Serve<L, M>
+where
+    L: Listener,
+{
+    Serve {
+        listener,
+        make,
+        settings: Settings::new(),
+        shutdown: None,
+        grace: DEFAULT_GRACE,
+    }
+}
+
+/// Serves a filter on one connection, whatever it runs over.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), milter_tower::ConnectionError> {
+/// use std::convert::Infallible;
+/// use milter_tower::{Request, Response, serve_connection};
+/// use tower::service_fn;
+///
+/// let filter = service_fn(async |_: Request| Ok::<_, Infallible>(Response::proceed()));
+/// let (mta, io) = tokio::io::duplex(1024);
+/// drop(mta); // A port probe: connects and leaves.
+/// serve_connection(io, filter).await
+/// # }
+/// ```
+pub fn serve_connection<IO, S>(io: IO, service: S) -> ServeConnection<IO, Cloned<S>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request, Response = Response> + Clone,
+{
+    ServeConnection {
+        io,
+        make: Cloned::new(service),
+        settings: Settings::new(),
+        peer: PeerAddr::Other,
+    }
+}
+
+/// A connection about to be served; see [`serve_connection`]. It does nothing unless awaited.
+#[must_use = "a connection is served only when it is awaited"]
+pub struct ServeConnection<IO, M> {
+    io: IO,
+    make: M,
+    settings: Settings,
+    peer: PeerAddr,
+}
+
+impl<IO, M> ServeConnection<IO, M> {
+    /// Sets time-outs, limits and what failures become.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Says where the connection comes from, for the session and the log.
+    pub fn peer(mut self, address: PeerAddr) -> Self {
+        self.peer = address;
+        self
+    }
+}
+
+impl<IO, M, S> IntoFuture for ServeConnection<IO, M>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    M: Service<Peer, Response = S> + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    type Output = Result<(), ConnectionError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let peer = next_peer(self.peer);
+        Box::pin(connection::run(
+            self.io,
+            self.make,
+            peer,
+            Arc::new(self.settings),
+            None,
+        ))
+    }
+}
+
+impl<IO, M> fmt::Debug for ServeConnection<IO, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConnection")
+            .field("settings", &self.settings)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server about to run; see [`serve`] and [`serve_make`]. It does nothing unless awaited.
+#[must_use = "a server runs only when it is awaited"]
+pub struct Serve<L, M> {
+    listener: L,
+    make: M,
+    settings: Settings,
+    shutdown: Option<ShutdownSignal>,
+    grace: Duration,
+}
+
+impl<L, M> Serve<L, M> {
+    /// Sets time-outs, limits and what failures become, for each connection.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Stops when the future is ready: no connection is accepted any more, those between two
+    /// messages are closed, and messages in progress may end within the
+    /// [grace period](Self::grace_period).
+    pub fn with_graceful_shutdown(
+        mut self,
+        signal: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        self.shutdown = Some(Box::pin(signal));
+        self
+    }
+
+    /// How long messages in progress may take to end at shutdown; then they are cut, and the
+    /// MTA does what it is configured to do when a filter goes away. By default 300 s.
+    pub const fn grace_period(mut self, time: Duration) -> Self {
+        self.grace = time;
+        self
+    }
+}
+
+impl<M> Serve<BoundListener, M> {
+    /// Serves on several threads of its own, each with a runtime of its own, instead of on the
+    /// runtime at hand.
+    ///
+    /// A connection stays on its thread, so nothing is handed from one to another: the cheapest
+    /// way to use several processors for filters that wait little.
+    pub fn threads(self, threads: NonZeroUsize) -> ServeThreads<M> {
+        ServeThreads {
+            serve: self,
+            threads,
+        }
+    }
+}
+
+impl<L, M> fmt::Debug for Serve<L, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("settings", &self.settings)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The connections that were accepted.
+    pub accepted: u64,
+    /// The connections whose message did not end within the grace period.
+    pub cut: u64,
+}
+
+impl<L, M, S> IntoFuture for Serve<L, M>
+where
+    L: Listener,
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    type Output = io::Result<Report>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(run(self))
+    }
+}
+
+async fn run<L, M, S>(server: Serve<L, M>) -> io::Result<Report>
+where
+    L: Listener,
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let Serve {
+        mut listener,
+        make,
+        settings,
+        shutdown,
+        grace,
+    } = server;
+    let settings = Arc::new(settings);
+    let stop = Stop::default();
+    let tasks = TaskTracker::new();
+    let mut report = Report::default();
+    let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
+
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((io, address)) => {
+                report.accepted += 1;
+                let peer = next_peer(address);
+                let (make, settings, signal) = (make.clone(), Arc::clone(&settings), stop.signal());
+                tasks.spawn(async move {
+                    let id = peer.connection_id();
+                    let address = peer.address().clone();
+                    match connection::run(io, make, peer, settings, Some(signal)).await {
+                        Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
+                        Err(error) => {
+                            warn!(connection = id, peer = %address, %error, "connection ended")
+                        }
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+
+    // Nobody else may connect; what waits in the queue is refused.
+    drop(listener);
+    info!(
+        connections = tasks.len(),
+        "stopping: messages in progress may end"
+    );
+    tasks.close();
+    stop.raise(Level::Drain);
+    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        report.cut = tasks.len() as u64;
+        warn!(
+            connections = report.cut,
+            "the grace period is over: messages are cut"
+        );
+        stop.raise(Level::Cut);
+        let _ = tokio::time::timeout(CUT_TIME, tasks.wait()).await;
+    }
+    Ok(report)
+}
+
+fn next_peer(address: PeerAddr) -> Peer {
+    Peer::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address)
+}
+
+/// A server on several threads about to run; see [`Serve::threads`]. It does nothing unless
+/// awaited.
+#[must_use = "a server runs only when it is awaited"]
+pub struct ServeThreads<M> {
+    serve: Serve<BoundListener, M>,
+    threads: NonZeroUsize,
+}
+
+impl<M> fmt::Debug for ServeThreads<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeThreads")
+            .field("serve", &self.serve)
+            .field("threads", &self.threads)
+            .finish()
+    }
+}
+
+impl<M, S> IntoFuture for ServeThreads<M>
+where
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    type Output = io::Result<Report>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(run_threads(self))
+    }
+}
+
+async fn run_threads<M, S>(server: ServeThreads<M>) -> io::Result<Report>
+where
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let ServeThreads {
+        serve:
+            Serve {
+                listener,
+                make,
+                settings,
+                shutdown,
+                grace,
+            },
+        threads,
+    } = server;
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let (done, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    for n in 0..threads.get() {
+        let duplicate = listener.duplicate()?;
+        let (make, settings, mut stopped, done) = (
+            make.clone(),
+            settings.clone(),
+            stopped.clone(),
+            done.clone(),
+        );
+        thread::Builder::new()
+            .name(format!("milter-{n}"))
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let report = runtime.and_then(|runtime| {
+                    runtime.block_on(async {
+                        let signal = async move {
+                            // An error means that nobody is left to tell: the same.
+                            let _ = stopped.changed().await;
+                        };
+                        serve_make(duplicate.register()?, make)
+                            .settings(settings)
+                            .with_graceful_shutdown(signal)
+                            .grace_period(grace)
+                            .await
+                    })
+                });
+                // Nobody waits any more if the server's future was dropped.
+                let _ = done.send(report);
+            })?;
+    }
+    drop((listener, done));
+    let mut shutdown = pin!(async {
+        match shutdown {
+            Some(signal) => signal.await,
+            None => std::future::pending().await,
+        }
+        drop(stop);
+    });
+    let mut whole = Report::default();
+    let mut running = true;
+    loop {
+        tokio::select! {
+            () = &mut shutdown, if running => running = false,
+            report = reports.recv() => match report {
+                Some(report) => {
+                    let report = report?;
+                    whole.accepted += report.accepted;
+                    whole.cut += report.cut;
+                }
+                None => return Ok(whole),
+            },
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! What is known of a session with an MTA.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use milter_core::macros::names;
+use milter_core::{Agreement, ClientAddr, Connect, Helo, Macros, Recipient, Sender, Text};
+
+use crate::extensions::Shared;
+
+/// What is known of a session at the time of an event: a snapshot, cheap to clone and to keep.
+///
+/// What the filter declined in the negotiation is not known: without MAIL there is no
+/// [`sender`](Self::sender).
+#[derive(Clone)]
+pub struct Session(Arc<Facts>);
+
+#[derive(Clone)]
+struct Facts {
+    connection: Arc<Connection>,
+    connection_data: Shared,
+    message_data: Shared,
+    agreement: Option<Arc<Agreement>>,
+    client: Option<Arc<Connect>>,
+    helo: Option<Helo>,
+    sender: Option<Sender>,
+    recipients: Vec<Recipient>,
+    macros: Macros,
+}
+
+/// What never changes on a connection.
+struct Connection {
+    peer: Peer,
+    /// What the operator says the MTA is.
+    mta: Option<Mta>,
+}
+
+impl Session {
+    /// The session of a fresh connection, of which nothing is known yet.
+    ///
+    /// `mta` is what the other side is known to be; without it the session finds out.
+    pub fn new(peer: Peer, mta: Option<Mta>) -> Self {
+        Self(Arc::new(Facts {
+            connection: Arc::new(Connection { peer, mta }),
+            connection_data: Shared::default(),
+            message_data: Shared::default(),
+            agreement: None,
+            client: None,
+            helo: None,
+            sender: None,
+            recipients: Vec::new(),
+            macros: Macros::default(),
+        }))
+    }
+
+    /// The MTA at the other end of the connection.
+    pub fn peer(&self) -> &Peer {
+        &self.0.connection.peer
+    }
+
+    /// Which MTA this is: as configured, or as its macro `v` says.
+    pub fn mta(&self) -> Mta {
+        self.0
+            .connection
+            .mta
+            .or_else(|| self.macros().get(names::VERSION).map(Mta::from_version))
+            .unwrap_or_default()
+    }
+
+    /// What was negotiated; none before the negotiation is over.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.0.agreement.as_deref()
+    }
+
+    /// The client's connection: its host name and address.
+    pub fn client(&self) -> Option<&Connect> {
+        self.0.client.as_deref()
+    }
+
+    /// The client's IP address, if it has one and it is known.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client()?.client().ip()
+    }
+
+    /// The name that the client gave in HELO or EHLO.
+    pub fn helo(&self) -> Option<Text<'_>> {
+        self.0.helo.as_ref().map(Helo::name)
+    }
+
+    /// The client's TLS connection, if it has one and the MTA tells of it.
+    pub fn tls(&self) -> Option<Tls<'_>> {
+        let macros = self.macros();
+        let version = macros.get(names::TLS_VERSION).filter(|v| !v.is_empty())?;
+        Some(Tls {
+            version,
+            cipher: macros.get(names::CIPHER),
+            cipher_bits: macros
+                .get(names::CIPHER_BITS)
+                .and_then(|bits| bits.to_str().ok()?.parse().ok()),
+            cert_subject: macros.get(names::CERT_SUBJECT),
+            cert_issuer: macros.get(names::CERT_ISSUER),
+        })
+    }
+
+    /// How the client authenticated, if it did. Known from MAIL on.
+    pub fn auth(&self) -> Option<Auth<'_>> {
+        let macros = self.macros();
+        let mechanism = macros.get(names::AUTH_TYPE).filter(|t| !t.is_empty())?;
+        Some(Auth {
+            mechanism,
+            user: macros.get(names::AUTH_AUTHEN),
+            author: macros.get(names::AUTH_AUTHOR),
+        })
+    }
+
+    /// The message's sender.
+    pub fn sender(&self) -> Option<&Sender> {
+        self.0.sender.as_ref()
+    }
+
+    /// The message's recipients that this filter was shown and did not refuse, in order.
+    ///
+    /// During [`Event::Rcpt`](crate::Event::Rcpt) the one in question is not among them.
+    /// Recipients that the MTA marks as refused never are. The MTA or a filter behind this one
+    /// may have refused more of them.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.0.recipients
+    }
+
+    /// The message's queue id. Sendmail has one from MAIL on, Postfix from the first accepted
+    /// recipient on.
+    pub fn queue_id(&self) -> Option<Text<'_>> {
+        self.macros()
+            .get(names::QUEUE_ID)
+            .filter(|id| !id.is_empty())
+    }
+
+    /// The macros that the MTA sent.
+    pub fn macros(&self) -> &Macros {
+        &self.0.macros
+    }
+
+    /// The values that belong to the connection, shared by all its requests.
+    pub fn connection_data(&self) -> &Shared {
+        &self.0.connection_data
+    }
+
+    /// The values that belong to the message, shared by all its requests and gone with it.
+    pub fn message_data(&self) -> &Shared {
+        &self.0.message_data
+    }
+}
+
+/// What the server writes down.
+impl Session {
+    fn facts(&mut self) -> &mut Facts {
+        // Copies only if a filter keeps a snapshot.
+        Arc::make_mut(&mut self.0)
+    }
+
+    pub(crate) fn set_agreement(&mut self, agreement: Arc<Agreement>) {
+        self.facts().agreement = Some(agreement);
+    }
+
+    pub(crate) fn set_client(&mut self, client: Arc<Connect>) {
+        self.facts().client = Some(client);
+    }
+
+    pub(crate) fn set_helo(&mut self, helo: Helo) {
+        self.facts().helo = Some(helo);
+    }
+
+    pub(crate) fn set_sender(&mut self, sender: Sender) {
+        self.facts().sender = Some(sender);
+    }
+
+    pub(crate) fn add_recipient(&mut self, recipient: Recipient) {
+        self.facts().recipients.push(recipient);
+    }
+
+    pub(crate) fn macros_mut(&mut self) -> &mut Macros {
+        &mut self.facts().macros
+    }
+
+    /// Forgets the message.
+    pub(crate) fn end_message(&mut self) {
+        let facts = self.facts();
+        facts.sender = None;
+        facts.recipients.clear();
+        facts.message_data.renew();
+    }
+
+    /// Forgets the SMTP session and all macros.
+    pub(crate) fn end_session(&mut self) {
+        self.end_message();
+        let facts = self.facts();
+        facts.client = None;
+        facts.helo = None;
+        facts.macros.clear();
+    }
+
+    pub(crate) fn connect(&self) -> Option<Arc<Connect>> {
+        self.0.client.clone()
+    }
+
+    pub(crate) fn greeting(&self) -> Option<Helo> {
+        self.0.helo.clone()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", self.peer())
+            .field("client", &self.client())
+            .field("helo", &self.helo())
+            .field("sender", &self.sender())
+            .field("recipients", &self.recipients())
+            .field("macros", self.macros())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client's TLS connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls<'a> {
+    /// The protocol: `TLSv1.3`.
+    pub version: Text<'a>,
+    /// The cipher suite.
+    pub cipher: Option<Text<'a>>,
+    /// The effective length of its key in bits.
+    pub cipher_bits: Option<u32>,
+    /// The subject of the client's certificate.
+    pub cert_subject: Option<Text<'a>>,
+    /// The issuer of the client's certificate.
+    pub cert_issuer: Option<Text<'a>>,
+}
+
+/// How the client authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Auth<'a> {
+    /// The SASL mechanism: `PLAIN`.
+    pub mechanism: Text<'a>,
+    /// The user.
+    pub user: Option<Text<'a>>,
+    /// The trusted `AUTH=` parameter of MAIL.
+    pub author: Option<Text<'a>>,
+}
+
+/// Which MTA is at the other end.
+///
+/// The two differ in what they can take; an unknown one gets what both can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mta {
+    /// Postfix.
+    Postfix,
+    /// Sendmail.
+    Sendmail,
+    /// Neither is known.
+    #[default]
+    Unknown,
+}
+
+impl Mta {
+    // Postfix global/mail_params.h DEF_MILT_V: "Postfix 3.7.11". Sendmail's macro v is its bare
+    // version: "8.17.1.9".
+    fn from_version(version: Text<'_>) -> Self {
+        if version.starts_with(b"Postfix") {
+            Self::Postfix
+        } else if version.starts_with(b"8.") {
+            Self::Sendmail
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// The other end of a connection, an MTA.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    id: u64,
+    address: PeerAddr,
+}
+
+impl Peer {
+    /// A peer with the number of its connection.
+    pub const fn new(id: u64, address: PeerAddr) -> Self {
+        Self { id, address }
+    }
+
+    /// The number of the connection, unique within the process: what log lines show.
+    pub const fn connection_id(&self) -> u64 {
+        self.id
+    }
+
+    /// The address.
+    pub const fn address(&self) -> &PeerAddr {
+        &self.address
+    }
+}
+
+/// The address of an MTA that connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PeerAddr {
+    /// By TCP.
+    Inet(SocketAddr),
+    /// Over a unix socket; clients rarely have a path of their own.
+    Unix(Option<PathBuf>),
+    /// Some other transport.
+    #[default]
+    Other,
+}
+
+impl From<SocketAddr> for PeerAddr {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix socket"),
+            Self::Other => f.write_str("other"),
+        }
+    }
+}
+
+/// Whether a recipient's macros say that the MTA refused it.
+// protocol 4.5: {rcpt_mailer} = error
+pub(crate) fn is_refused_recipient(macros: &Macros) -> bool {
+    macros
+        .get_at(milter_core::MacroStage::Rcpt, names::RCPT_MAILER)
+        .is_some_and(|mailer| mailer == "error")
+}
+
+/// The client's address, for log lines.
+pub(crate) fn client_for_log(client: &Connect) -> impl fmt::Display + '_ {
+    match client.client() {
+        ClientAddr::Unknown => Logged::Host(client.host()),
+        address => Logged::Address(address),
+    }
+}
+
+enum Logged<'a> {
+    Host(Text<'a>),
+    Address(&'a ClientAddr),
+}
+
+impl fmt::Display for Logged<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => write!(f, "{}", host.escape_ascii()),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milter_core::MacroStage;
+
+    fn session() -> Session {
+        Session::new(Peer::new(1, PeerAddr::Other), None)
+    }
+
+    #[test]
+    fn the_mta_tells_what_it_is() {
+        for (version, mta) in [
+            ("Postfix 3.7.11", Mta::Postfix),
+            ("8.17.1.9", Mta::Sendmail),
+            ("KumoMTA", Mta::Unknown),
+        ] {
+            let mut session = session();
+            assert_eq!(session.mta(), Mta::Unknown);
+            let set = [b"v\0", version.as_bytes(), b"\0"].concat();
+            session.macros_mut().set(MacroStage::Connect, &set);
+            assert_eq!(session.mta(), mta);
+        }
+        assert_eq!(
+            Session::new(Peer::new(1, PeerAddr::Other), Some(Mta::Sendmail)).mta(),
+            Mta::Sendmail
+        );
+    }
+
+    #[test]
+    fn a_kept_snapshot_does_not_change() {
+        let mut live = session();
+        live.set_sender(Sender::new("<a@b>", [""; 0]));
+        let kept = live.clone();
+        live.message_data().insert(1_u8);
+        live.end_message();
+        assert!(live.sender().is_none() && live.message_data().get::<u8>().is_none());
+        assert_eq!(kept.sender().unwrap().mailbox(), "a@b");
+        assert_eq!(kept.message_data().get::<u8>(), Some(1));
+    }
+
+    #[test]
+    fn facts_from_macros() {
+        let mut session = session();
+        assert!(
+            session.tls().is_none() && session.auth().is_none() && session.queue_id().is_none()
+        );
+        session.macros_mut().set(
+            MacroStage::Helo,
+            b"{tls_version}\0TLSv1.3\0{cipher_bits}\x00256\0",
+        );
+        session.macros_mut().set(
+            MacroStage::Mail,
+            b"i\04XyZ\0{auth_type}\0PLAIN\0{auth_authen}\0alice\0",
+        );
+        assert_eq!(session.tls().unwrap().cipher_bits, Some(256));
+        assert_eq!(session.auth().unwrap().user.unwrap(), "alice");
+        assert_eq!(session.queue_id().unwrap(), "4XyZ");
+        assert!(!is_refused_recipient(session.macros()));
+        session
+            .macros_mut()
+            .set(MacroStage::Rcpt, b"{rcpt_mailer}\0error\0");
+        assert!(is_refused_recipient(session.macros()));
+    }
+}
