@@ -416,7 +416,7 @@ mod tests {
         );
         session.macros_mut().set(
             MacroStage::Mail,
-            b"i\04XyZ\0{auth_type}\0PLAIN\0{auth_authen}\0alice\0",
+            b"i\x004XyZ\0{auth_type}\0PLAIN\0{auth_authen}\0alice\0",
         );
         assert_eq!(session.tls().unwrap().cipher_bits, Some(256));
         assert_eq!(session.auth().unwrap().user.unwrap(), "alice");
