@@ -81,3 +81,8 @@ mod serve;
 mod session;
 mod settings;
 mod stop;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
