@@ -156,8 +156,9 @@ impl Frames {
         }
         let whole = LEN + 1 + payload;
         if src.len() < whole {
-            // The length is only a claim: memory grows with what has come.
-            src.reserve((whole - src.len()).min(LARGE));
+            // The length is only a claim: memory grows with what has come. More than one frame may
+            // be on its way, so what is missing of this one is no measure either.
+            src.reserve(LARGE);
             return Ok(None);
         }
         self.began = true;
