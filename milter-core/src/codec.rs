@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::reply::Reply;
 
 /// The largest payload that every MTA and filter reads and writes.
-// libmilter/mfdef.h MILTER_MAX_DATA_SIZE
+// include/libmilter/mfdef.h MILTER_MAX_DATA_SIZE
 pub const DEFAULT_MAX_PAYLOAD: usize = 65_535;
 /// The largest payload that can be allowed: 1 MiB.
 pub const MAX_PAYLOAD: usize = 1 << 20;

@@ -33,7 +33,8 @@ impl Verdict {
     /// Discard at connect, HELO or an unknown command switches filtering off or swallows the
     /// next message, accept at an unknown command can crash Postfix, and a skip anywhere but in
     /// the body disables the filter (C61).
-    // protocol 6.1, Q9, Q11, Q13
+    // Q9, Q11, Q13. sendmail/milter.c milter_send_command, milter_connect; Postfix milter8.c
+    // milter8_unknown_event, milter8_mail_event
     pub fn is_allowed_at(&self, stage: Stage) -> bool {
         match self {
             Self::Continue | Self::Reject | Self::TempFail | Self::Reply(_) => true,
@@ -68,7 +69,8 @@ impl Verdict {
     }
 
     /// Whether the message is over for the filter after this verdict at this stage.
-    // protocol 5.3 rule 2
+    // sendmail/milter.c milter_send_command and Postfix milter8.c milter8_event send no more of it;
+    // sendmail/srvrsmtp.c smtp_data and Postfix smtpd.c data_cmd keep it open after refused DATA (Q24)
     pub fn ends_message_at(&self, stage: Stage) -> bool {
         match stage {
             Stage::Connect | Stage::Helo | Stage::Unknown => false,
@@ -89,9 +91,9 @@ impl Verdict {
         match self {
             Self::Continue => "continue",
             Self::Accept => "accept",
-            Self::Reply(reply) if reply.is_permanent() => "reject",
-            Self::Reject => "reject",
-            Self::TempFail | Self::Reply(_) => "tempfail",
+            Self::Reply(reply) if reply.is_transient() => "tempfail",
+            Self::Reject | Self::Reply(_) => "reject",
+            Self::TempFail => "tempfail",
             Self::Discard => "discard",
             Self::Skip => "skip",
         }
