@@ -136,6 +136,9 @@ impl Frames {
     }
 
     /// The next whole frame. Reserves room to read into if there is none.
+    ///
+    /// A buffer that a large frame has made grow is left so: who keeps it for long replaces it
+    /// when it is empty.
     fn cut(&mut self, src: &mut BytesMut) -> Result<Option<(u8, Bytes)>, CodecError> {
         let Some(head) = src.first_chunk::<LEN>() else {
             src.reserve(if src.is_empty() { SMALL } else { LARGE });
@@ -290,6 +293,9 @@ codec! {
 
 codec! {
     /// The MTA's side of a connection: reads [`Reply`]s, writes [`Command`]s.
+    ///
+    /// A filter may send larger frames than an MTA does (C82): see
+    /// [`set_max_read`](Self::set_max_read).
     MtaCodec, Reply, Command
 }
 

@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn macros_may_be_empty_but_not_without_a_command() {
+    fn c27_macros_may_be_empty_but_not_without_a_command() {
         let Command::Macros(set) = parse(b'D', b"Li\x001\0").unwrap() else {
             panic!()
         };

@@ -151,7 +151,7 @@ mod tests {
     use Stage::{Body, Data, EndOfHeaders, EndOfMessage, Header, Mail, Rcpt};
 
     use super::*;
-    use crate::negotiate::{Needs, Offer, negotiate};
+    use crate::negotiate::{Needs, Offer, Steps, negotiate};
 
     #[test]
     fn c61_verdicts_that_mtas_cannot_bear() {
@@ -177,6 +177,48 @@ mod tests {
         let silent = negotiate(&Offer::V6, &Needs::none().record(Mail)).unwrap();
         assert!(Verdict::Reject.check(Mail, &silent).is_err());
         assert!(Verdict::Continue.check(Mail, &silent).is_ok());
+    }
+
+    /// libmilter keeps a text for whatever verdict comes next; here text and class are one.
+    #[test]
+    fn c69_a_reply_goes_with_its_own_class_only() {
+        for (reply, name) in [
+            (SmtpReply::reject("no"), "reject"),
+            (SmtpReply::tempfail("later"), "tempfail"),
+        ] {
+            let verdict = Verdict::from(reply.clone());
+            assert_eq!(verdict.name(), name);
+            assert_eq!(verdict.to_reply(), Reply::Smtp(reply));
+        }
+        assert_eq!(Verdict::Reject.to_reply(), Reply::Reject);
+        assert_eq!(Verdict::TempFail.to_reply(), Reply::TempFail);
+    }
+
+    #[test]
+    fn c63_a_verdict_without_a_reply_is_an_error() {
+        let silent = Needs::none().record(Mail).record(Body).skip();
+        let old = Offer {
+            steps: Steps::SKIP,
+            ..Offer::V6
+        };
+        // Where the MTA cannot leave the reply out it is `continue`, and as lost.
+        for offer in [Offer::V6, old] {
+            let agreement = negotiate(&offer, &silent).unwrap();
+            for (verdict, stage) in [
+                (Verdict::Reject, Mail),
+                (SmtpReply::tempfail("later").into(), Mail),
+                (Verdict::Discard, Body),
+                (Verdict::Skip, Body),
+            ] {
+                let error = verdict.check(stage, &agreement);
+                assert!(
+                    matches!(error, Err(NotAllowed::NoReply { .. })),
+                    "{verdict:?}"
+                );
+            }
+            assert_eq!(Verdict::Continue.check(Mail, &agreement), Ok(()));
+            assert_eq!(Verdict::Reject.check(EndOfMessage, &agreement), Ok(()));
+        }
     }
 
     #[test]

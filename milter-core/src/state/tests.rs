@@ -84,7 +84,7 @@ fn seen(commands: &str, verdicts: &[(char, Verdict)]) -> String {
 }
 
 #[test]
-fn golden_sessions() {
+fn c57_c58_c59_c96_to_c100_golden_sessions() {
     for (check, commands, want) in [
         (
             "c96",
@@ -118,7 +118,7 @@ fn golden_sessions() {
 }
 
 #[test]
-fn aborts_said_and_unsaid() {
+fn c45_to_c50_aborts_said_and_unsaid() {
     for (check, commands, want) in [
         ("c46", "O A C A H A Q", "OCH.q"),
         ("c47", "O M A A Q", "O(Mx.q"),
@@ -134,7 +134,7 @@ fn aborts_said_and_unsaid() {
 }
 
 #[test]
-fn verdicts_decide_messages() {
+fn c51_to_c56_verdicts_decide_messages() {
     let no = |c| (c, Verdict::Reject);
     let yes = |c| (c, Verdict::Accept);
     let drop = |c| (c, Verdict::Discard);
@@ -194,6 +194,19 @@ fn c48_messages_are_kept_apart_where_mail_was_declined() {
 #[test]
 fn what_cannot_come_is_misplaced_and_changes_nothing() {
     assert_eq!(seen("O M R L R T L N L N B R E", &[]), "O(MRL!!LN!!B!E)");
+}
+
+/// An unknown command may come wherever a command may, and changes nothing.
+#[test]
+fn c44_unknown_commands_are_asked_about_in_every_state() {
+    let all = "O C H M R T L N B E";
+    for at in "O C".len()..=all.len() {
+        let commands = format!("{}U{}", &all[..at], &all[at..]);
+        assert_eq!(seen(&commands, &[]).replace('U', ""), seen(all, &[]));
+        assert_eq!(seen(&commands, &[]).matches('U').count(), 1, "{commands}");
+    }
+    let decided = seen("O M U R U A U", &[('M', Verdict::Reject)]);
+    assert_eq!(decided, "O(M)U=UU");
 }
 
 #[test]
