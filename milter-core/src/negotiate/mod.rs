@@ -65,11 +65,8 @@ impl Offer {
     /// The three words that an offer and the answer to it begin with.
     fn parse_words(payload: &[u8]) -> Option<Self> {
         let words = payload.first_chunk::<OPTION_LEN>()?;
-        let word = |at| {
-            words[at..]
-                .iter()
-                .take(4)
-                .fold(0, |word, b| word << 8 | u32::from(*b))
+        let word = |at: usize| {
+            u32::from_be_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]])
         };
         Some(Self {
             version: word(0),
