@@ -242,7 +242,7 @@ where
         if let Command::Macros(set) = command
             && let Some(stage) = set.stage()
         {
-            self.session.macros_mut().set(stage, set.raw());
+            self.session.set_macros(stage, set.raw());
         }
     }
 
