@@ -27,6 +27,8 @@
 //! # }
 //! ```
 //!
+//! The [`guide`] explains how filters work and why.
+//!
 //! # What a service sees
 //!
 //! * The first request is [`Event::Negotiate`]; its response says what the filter
@@ -67,6 +69,9 @@ pub use crate::serve::{
 };
 pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
+
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
 
 mod address;
 mod connection;
