@@ -1,1 +1,18 @@
-//! middleware
+//! Reusable layers for milter filters: what tower-http is to HTTP services.
+//!
+//! Each layer stands behind a feature of its own; `full` turns all of them on.
+//!
+//! | layer | feature | what it does |
+//! | --- | --- | --- |
+#![cfg_attr(
+    feature = "set-header",
+    doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
+)]
+//!
+//! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
+//! the MTA.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "set-header")]
+pub mod set_header;

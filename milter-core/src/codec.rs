@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::reply::Reply;
 
 /// The largest payload that every MTA and filter reads and writes.
-// libmilter/mfdef.h MILTER_MAX_DATA_SIZE
+// include/libmilter/mfdef.h MILTER_MAX_DATA_SIZE
 pub const DEFAULT_MAX_PAYLOAD: usize = 65_535;
 /// The largest payload that can be allowed: 1 MiB.
 pub const MAX_PAYLOAD: usize = 1 << 20;
@@ -136,6 +136,9 @@ impl Frames {
     }
 
     /// The next whole frame. Reserves room to read into if there is none.
+    ///
+    /// A buffer that a large frame has made grow is left so: who keeps it for long replaces it
+    /// when it is empty.
     fn cut(&mut self, src: &mut BytesMut) -> Result<Option<(u8, Bytes)>, CodecError> {
         let Some(head) = src.first_chunk::<LEN>() else {
             src.reserve(if src.is_empty() { SMALL } else { LARGE });
@@ -156,8 +159,9 @@ impl Frames {
         }
         let whole = LEN + 1 + payload;
         if src.len() < whole {
-            // The length is only a claim: memory grows with what has come.
-            src.reserve((whole - src.len()).min(LARGE));
+            // The length is only a claim: memory grows with what has come. More than one frame may
+            // be on its way, so what is missing of this one is no measure either.
+            src.reserve(LARGE);
             return Ok(None);
         }
         self.began = true;
@@ -290,6 +294,9 @@ codec! {
 
 codec! {
     /// The MTA's side of a connection: reads [`Reply`]s, writes [`Command`]s.
+    ///
+    /// A filter may send larger frames than an MTA does (C82): see
+    /// [`set_max_read`](Self::set_max_read).
     MtaCodec, Reply, Command
 }
 

@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::{MalformedFrame, Text};
 
 /// A command from an MTA, of any protocol version from 2 to 6.
-// libmilter/mfdef.h SMFIC_*
+// include/libmilter/mfdef.h SMFIC_*
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
@@ -86,14 +86,13 @@ impl Command {
             | Self::Macros(_)
             | Self::Abort
             | Self::Quit
-            | Self::QuitNewConnection => {
-                return None;
-            }
+            | Self::QuitNewConnection => return None,
         })
     }
 
     /// Reads a command from a frame's letter and payload. None if the letter is unknown.
-    // libmilter/engine.c cmds[]: which commands may be empty
+    // libmilter/engine.c cmds[]: which commands may be empty. What follows one that is (T N A Q K)
+    // is ignored, as there.
     pub(crate) fn parse(code: u8, payload: Bytes) -> Option<Result<Self, MalformedFrame>> {
         let parsed = match code {
             b'O' => Offer::parse(&payload).map(Self::Negotiate),
@@ -152,7 +151,7 @@ fn first_string(mut payload: Bytes) -> Result<Bytes, &'static str> {
 }
 
 /// Cuts text at its first NUL, which no string on the wire can hold.
-fn without_nul(text: impl Into<Bytes>) -> Bytes {
+pub(crate) fn without_nul(text: impl Into<Bytes>) -> Bytes {
     let mut text = text.into();
     text.truncate(memchr(0, &text).unwrap_or(text.len()));
     text
@@ -535,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn macros_may_be_empty_but_not_without_a_command() {
+    fn c27_macros_may_be_empty_but_not_without_a_command() {
         let Command::Macros(set) = parse(b'D', b"Li\x001\0").unwrap() else {
             panic!()
         };

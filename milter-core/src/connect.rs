@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr;
 
 use crate::Text;
+use crate::command::without_nul;
 
 /// The connection of an SMTP client, as the MTA tells it (`C`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,12 @@ pub struct Connect {
 impl Connect {
     /// A connection from a host.
     ///
-    /// A NUL in the name, which no MTA can send, cuts it there.
+    /// A NUL in the name or the address, which no MTA can send, cuts it there.
     pub fn new(host: impl Into<Bytes>, client: ClientAddr) -> Self {
-        let mut host = host.into();
-        host.truncate(memchr(0, &host).unwrap_or(host.len()));
-        Self { host, client }
+        Self {
+            host: without_nul(host),
+            client,
+        }
     }
 
     /// The client's host name, or what stands for it: `[192.0.2.1]`, `localhost`, `unknown`.
@@ -107,7 +109,7 @@ impl Connect {
         };
         out.put_u8(family);
         out.put_u16(port);
-        out.put_slice(&address);
+        out.put_slice(&without_nul(address));
         out.put_u8(0);
     }
 }

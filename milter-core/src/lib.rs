@@ -13,8 +13,9 @@
 //!
 //! Filters are written with the crate `milter-tower`, which stands on this one.
 //!
-//! Rules of the wire carry a comment that says where they come from: `libmilter/…` and
-//! `sendmail/…` are files of Sendmail, `Postfix …` of Postfix; C and Q numbers are those of the
+//! Rules of the wire carry a comment that says where they come from: `libmilter/…`,
+//! `include/libmilter/…` and `sendmail/…` are files of Sendmail, those after the word Postfix are
+//! files of Postfix; C and Q numbers are those of the
 //! conformance checks and quirks listed in `tests/CONFORMANCE.md`.
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,7 @@ pub mod names;
 /// The stages for which an MTA has a list of macros to send.
 ///
 /// The discriminants are the numbers in a macro request.
-// libmilter/mfapi.h SMFIM_*: the end of message stands before the end of headers.
+// include/libmilter/mfapi.h SMFIM_*: the end of message stands before the end of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum MacroStage {
@@ -85,8 +85,9 @@ impl MacroStage {
 /// The macros that are known at a point of the session, kept raw and read on look-up.
 ///
 /// Each stage has a set of its own. A set lives until the MTA sends a new one for its stage, or
-/// until an earlier stage is entered again: MAIL forgets what RCPT and later stages told, a
-/// new HELO what MAIL told, and so on. A stage entered without a set of its own has none.
+/// until an earlier stage comes again, with its macros or its command: MAIL forgets what RCPT and
+/// later stages told, a new HELO what MAIL told, and so on; DATA and what follows it forget
+/// nothing. A stage entered without a set of its own has none.
 /// Ending or aborting a message forgets nothing.
 ///
 /// Braces around a name never matter, neither in what the MTA sends nor in what is asked for:
@@ -112,10 +113,13 @@ impl Macros {
     /// Keeps the macros of a stage: names and values in turn, each ended by a NUL.
     ///
     /// An unpaired name or an unterminated end is ignored, as is a repeated name's second value.
-    // libmilter/engine.c st_macros; an odd number of strings makes libmilter read past its
-    // array, here the unpaired name is dropped (protocol 5.5).
+    /// Nothing is kept of an empty set, which says that no macro has a value.
+    // libmilter/engine.c st_macros, which reads past its array where a name has no value, and
+    // keeps the old set where the new one is empty (Q1).
     pub fn set(&mut self, stage: MacroStage, pairs: &[u8]) {
         let rank = stage.rank();
+        // Already here and not only when the command comes, which may have been declined (Q2).
+        self.forget_after(stage);
         self.fresh |= 1 << rank;
         self.sets[rank] = (!pairs.is_empty()).then(|| pairs.into());
     }
@@ -129,6 +133,12 @@ impl Macros {
             self.sets[rank] = None;
         }
         self.fresh &= !(1 << rank);
+        self.forget_after(stage);
+    }
+
+    /// Forgets what stages after this one told, if it begins something anew.
+    fn forget_after(&mut self, stage: MacroStage) {
+        let rank = stage.rank();
         if rank <= MacroStage::Rcpt.rank() {
             for later in rank + 1..self.sets.len() {
                 self.sets[later] = None;
@@ -318,5 +328,14 @@ mod tests {
         m.enter(MacroStage::Mail);
         assert!(m.get("auth_authen").is_none());
         assert_eq!(m.held_bytes(), 0);
+    }
+
+    #[test]
+    fn c31_macros_of_a_declined_command_forget_later_stages_too() {
+        let mut m = macros(&[(MacroStage::EndOfMessage, b"{msg_id}\0<1@a>\0")]);
+        m.set(MacroStage::Mail, b"i\x002\0");
+        m.enter(MacroStage::EndOfHeaders);
+        assert_eq!(m.get("i").unwrap(), "2");
+        assert!(m.get("msg_id").is_none());
     }
 }

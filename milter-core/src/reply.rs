@@ -3,12 +3,12 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::MalformedFrame;
-use crate::modification::Modification;
+use crate::modification::{Modification, ModificationDecodeError};
 use crate::negotiate::OfferReply;
 use crate::smtp_reply::SmtpReply;
 
 /// A frame from a filter, of any protocol version from 2 to 6.
-// libmilter/mfdef.h SMFIR_*
+// include/libmilter/mfdef.h SMFIR_*
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
@@ -26,7 +26,8 @@ pub enum Reply {
     Discard,
     /// `y`: refuse with this SMTP reply.
     Smtp(SmtpReply),
-    /// `y` with a text that no MTA would take, as it came. Only ever read, never written.
+    /// `y` with a text that no MTA would take, as it came from a filter. It is written as it is:
+    /// who passes replies on sends a verdict of their own instead.
     InvalidSmtp(Bytes),
     /// `s`: no more of the body.
     Skip,
@@ -90,9 +91,12 @@ impl Reply {
             }
             b'h' | b'i' | b'm' | b'b' | b'e' | b'+' | b'2' | b'-' | b'q' => {
                 let parsed = Modification::decode(code, payload).map(Self::Modify);
-                return Some(parsed.map_err(|_| MalformedFrame {
+                return Some(parsed.map_err(|error| MalformedFrame {
                     code,
-                    what: "a modification cannot be read",
+                    what: match error {
+                        ModificationDecodeError::Trailing { .. } => "bytes are left over behind it",
+                        _ => "it ends within a number or a string",
+                    },
                 }));
             }
             _ => return None,

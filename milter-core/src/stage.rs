@@ -47,7 +47,7 @@ impl Stage {
     ];
 
     /// The bit that declines the stage; none for the end of the message.
-    // libmilter/mfdef.h SMFIP_NO*
+    // include/libmilter/mfdef.h SMFIP_NO*
     pub const fn declining(self) -> Option<Steps> {
         Some(match self {
             Self::Connect => Steps::NO_CONNECT,
@@ -64,7 +64,7 @@ impl Stage {
     }
 
     /// The bit that says that no reply comes at the stage; none for the end of the message.
-    // libmilter/mfdef.h SMFIP_NR_*
+    // include/libmilter/mfdef.h SMFIP_NR_*
     pub const fn silencing(self) -> Option<Steps> {
         Some(match self {
             Self::Connect => Steps::NR_CONNECT,

@@ -1,13 +1,14 @@
 //! The state of a connection: what each command means, given those before it.
 //!
 //! A pure step function. It is more forgiving than libmilter, which drops commands that do not
-//! fit without a reply and so stalls the MTA (protocol 5.1, 5.2): here every command that is due
-//! a reply gets one. What a command does in each state (rows as in protocol 5.1):
+//! fit without a reply and so stalls the MTA (`libmilter/engine.c` `trans_ok`, `mi_engine`; Q25):
+//! here every command that is due a reply gets one. What a command does in each state:
 //!
 //! | command | before `O` | no message open | message open | message decided |
 //! | --- | --- | --- | --- | --- |
 //! | `O` | negotiate | the same agreement again | the same | the same |
-//! | `D` | nothing | keep macros | keep macros | keep macros |
+//! | `D` of `M` | nothing | keep macros | ends the message; keep macros | forgets it; keep macros |
+//! | other `D` | nothing | keep macros | keep macros | keep macros |
 //! | `C` | error | deliver; ends a session that had begun | the same, ends message and session | the same |
 //! | `H` | error | deliver | ends the message; deliver | deliver |
 //! | `M` | error | begins a message; deliver | ends the message; begins one; deliver | begins one; deliver |
@@ -19,12 +20,21 @@
 //! | `K` | nothing | ends the session | ends message and session | ends the session |
 //! | `Q` | close | close | close | close |
 //!
-//! A message begins without `M` because that stage may have been declined. A message is
-//! *decided* once the filter's own verdict has ended it ([`Verdict::ends_message_at`]); what
-//! comes for it after that is answered with the same verdict and not delivered. After the filter
-//! accepted a whole connection everything is decided until the next session.
+//! A message begins without `M` because that stage may have been declined. Both MTAs send the
+//! macros of a stage all the same (`sendmail/milter.c` `milter_command`, Postfix `milter8.c`
+//! `milter8_event`; Q2), so those of `M` end the message before them too: Sendmail sends a filter
+//! that declined `M` no abort (`milter_send_command`; Q4), and what is known of one message must
+//! not be taken for the next.
+//!
+//! A message is *decided* once the filter's own verdict has ended it
+//! ([`Verdict::ends_message_at`]); what comes for it after that is answered with the same verdict
+//! and not delivered. Only a message that began with `M` is: neither MTA sends a filter more of a
+//! message that it has decided, so without `M` what comes is the next message, and to answer that
+//! with the verdict of the last one would let mail pass unseen. After the filter accepted a whole
+//! connection everything is decided until the next session.
 
 use crate::command::Command;
+use crate::macros::MacroStage;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
 
@@ -45,7 +55,7 @@ pub enum Step {
     Negotiate,
     /// Answer a repeated offer as the first one, or give up.
     Renegotiate,
-    /// Keep the macros; no reply.
+    /// Keep the macros; no reply. Those of MAIL may end a message that had begun.
     Macros,
     /// Ask the filter.
     Deliver {
@@ -99,7 +109,11 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     None,
-    Open(Phase),
+    Open {
+        phase: Phase,
+        /// Whether it began with MAIL.
+        has_mail: bool,
+    },
     Decided,
 }
 
@@ -172,7 +186,11 @@ impl StateMachine {
                 (None, Step::Negotiate)
             }
             Command::Negotiate(_) => (None, Step::Renegotiate),
-            Command::Macros(_) if self.negotiated => (None, Step::Macros),
+            Command::Macros(set) if self.negotiated => {
+                let begins = set.stage() == Some(MacroStage::Mail);
+                let ends = begins.then(|| self.end_message()).flatten();
+                (ends, Step::Macros)
+            }
             // Sent by Postfix also between messages, and twice (Q3): once is enough.
             Command::Abort => (self.end_message(), Step::Nothing),
             Command::QuitNewConnection => (self.end_session(), Step::Nothing),
@@ -193,15 +211,15 @@ impl StateMachine {
                 begins_message: false,
             };
         }
-        let (begins_message, now) = match self.message {
+        let (begins_message, now, has_mail) = match self.message {
             Message::Decided => {
                 if stage == Stage::EndOfMessage {
                     self.message = Message::None;
                 }
                 return Step::Decided { stage };
             }
-            Message::None => (true, Phase::Envelope),
-            Message::Open(phase) => (false, phase),
+            Message::None => (true, Phase::Envelope, stage == Stage::Mail),
+            Message::Open { phase, has_mail } => (false, phase, has_mail),
         };
         // How far a message may be when the command comes, and how far it is then.
         let (latest, next) = match stage {
@@ -216,7 +234,10 @@ impl StateMachine {
         if now > latest {
             return Step::Misplaced { stage };
         }
-        self.message = Message::Open(next);
+        self.message = Message::Open {
+            phase: next,
+            has_mail,
+        };
         Step::Deliver {
             stage,
             begins_message,
@@ -230,12 +251,15 @@ impl StateMachine {
         if matches!(stage, Stage::Connect | Stage::Helo) {
             self.accepted = *verdict == Verdict::Accept;
         }
-        let over = self.has_message() && verdict.ends_message_at(stage);
+        let Message::Open { has_mail, .. } = self.message else {
+            return false;
+        };
+        let over = verdict.ends_message_at(stage);
         if over {
-            self.message = if stage == Stage::EndOfMessage {
-                Message::None
-            } else {
+            self.message = if has_mail && stage != Stage::EndOfMessage {
                 Message::Decided
+            } else {
+                Message::None
             };
         }
         over
@@ -243,7 +267,7 @@ impl StateMachine {
 
     /// Whether a message is open: begun, and neither decided nor given up.
     pub fn has_message(&self) -> bool {
-        matches!(self.message, Message::Open(_))
+        matches!(self.message, Message::Open { .. })
     }
 
     /// Whether an SMTP session has begun.

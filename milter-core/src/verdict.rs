@@ -33,7 +33,8 @@ impl Verdict {
     /// Discard at connect, HELO or an unknown command switches filtering off or swallows the
     /// next message, accept at an unknown command can crash Postfix, and a skip anywhere but in
     /// the body disables the filter (C61).
-    // protocol 6.1, Q9, Q11, Q13
+    // Q9, Q11, Q13. sendmail/milter.c milter_send_command, milter_connect; Postfix milter8.c
+    // milter8_unknown_event, milter8_mail_event
     pub fn is_allowed_at(&self, stage: Stage) -> bool {
         match self {
             Self::Continue | Self::Reject | Self::TempFail | Self::Reply(_) => true,
@@ -68,7 +69,8 @@ impl Verdict {
     }
 
     /// Whether the message is over for the filter after this verdict at this stage.
-    // protocol 5.3 rule 2
+    // sendmail/milter.c milter_send_command and Postfix milter8.c milter8_event send no more of it;
+    // sendmail/srvrsmtp.c smtp_data and Postfix smtpd.c data_cmd keep it open after refused DATA (Q24)
     pub fn ends_message_at(&self, stage: Stage) -> bool {
         match stage {
             Stage::Connect | Stage::Helo | Stage::Unknown => false,
@@ -89,9 +91,9 @@ impl Verdict {
         match self {
             Self::Continue => "continue",
             Self::Accept => "accept",
-            Self::Reply(reply) if reply.is_permanent() => "reject",
-            Self::Reject => "reject",
-            Self::TempFail | Self::Reply(_) => "tempfail",
+            Self::Reply(reply) if reply.is_transient() => "tempfail",
+            Self::Reject | Self::Reply(_) => "reject",
+            Self::TempFail => "tempfail",
             Self::Discard => "discard",
             Self::Skip => "skip",
         }
@@ -149,7 +151,7 @@ mod tests {
     use Stage::{Body, Data, EndOfHeaders, EndOfMessage, Header, Mail, Rcpt};
 
     use super::*;
-    use crate::negotiate::{Needs, Offer, negotiate};
+    use crate::negotiate::{Needs, Offer, Steps, negotiate};
 
     #[test]
     fn c61_verdicts_that_mtas_cannot_bear() {
@@ -175,6 +177,48 @@ mod tests {
         let silent = negotiate(&Offer::V6, &Needs::none().record(Mail)).unwrap();
         assert!(Verdict::Reject.check(Mail, &silent).is_err());
         assert!(Verdict::Continue.check(Mail, &silent).is_ok());
+    }
+
+    /// libmilter keeps a text for whatever verdict comes next; here text and class are one.
+    #[test]
+    fn c69_a_reply_goes_with_its_own_class_only() {
+        for (reply, name) in [
+            (SmtpReply::reject("no"), "reject"),
+            (SmtpReply::tempfail("later"), "tempfail"),
+        ] {
+            let verdict = Verdict::from(reply.clone());
+            assert_eq!(verdict.name(), name);
+            assert_eq!(verdict.to_reply(), Reply::Smtp(reply));
+        }
+        assert_eq!(Verdict::Reject.to_reply(), Reply::Reject);
+        assert_eq!(Verdict::TempFail.to_reply(), Reply::TempFail);
+    }
+
+    #[test]
+    fn c63_a_verdict_without_a_reply_is_an_error() {
+        let silent = Needs::none().record(Mail).record(Body).skip();
+        let old = Offer {
+            steps: Steps::SKIP,
+            ..Offer::V6
+        };
+        // Where the MTA cannot leave the reply out it is `continue`, and as lost.
+        for offer in [Offer::V6, old] {
+            let agreement = negotiate(&offer, &silent).unwrap();
+            for (verdict, stage) in [
+                (Verdict::Reject, Mail),
+                (SmtpReply::tempfail("later").into(), Mail),
+                (Verdict::Discard, Body),
+                (Verdict::Skip, Body),
+            ] {
+                let error = verdict.check(stage, &agreement);
+                assert!(
+                    matches!(error, Err(NotAllowed::NoReply { .. })),
+                    "{verdict:?}"
+                );
+            }
+            assert_eq!(Verdict::Continue.check(Mail, &agreement), Ok(()));
+            assert_eq!(Verdict::Reject.check(EndOfMessage, &agreement), Ok(()));
+        }
     }
 
     #[test]

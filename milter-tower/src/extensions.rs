@@ -29,6 +29,8 @@ impl<T: Any + Send + Sync + Clone> Value for T {
     }
 }
 
+type Values = Vec<(TypeId, Box<dyn Value>)>;
+
 /// Values by their type, at most one of each: what a layer tells the services within it about
 /// one request.
 ///
@@ -50,12 +52,8 @@ impl<T: Any + Send + Sync + Clone> Value for T {
 #[derive(Default)]
 pub struct Extensions {
     // A handful of values at most: a list is smaller and faster than a map. The second box
-    // keeps the type at the size of one pointer.
-    #[expect(
-        clippy::box_collection,
-        reason = "requests are moved through every layer"
-    )]
-    values: Option<Box<Vec<(TypeId, Box<dyn Value>)>>>,
+    // keeps the type at the size of one pointer, for requests are moved through every layer.
+    values: Option<Box<Values>>,
 }
 
 impl Extensions {
@@ -104,7 +102,7 @@ impl Extensions {
 
 impl Clone for Extensions {
     fn clone(&self) -> Self {
-        let copy = |values: &Vec<(TypeId, Box<dyn Value>)>| {
+        let copy = |values: &Values| {
             Box::new(
                 values
                     .iter()
@@ -125,7 +123,7 @@ impl fmt::Debug for Extensions {
     }
 }
 
-type SharedValues = Mutex<Vec<(TypeId, Box<dyn Any + Send>)>>;
+type SharedValues = Vec<(TypeId, Box<dyn Any + Send>)>;
 
 /// Values by their type, at most one of each, shared by everything that belongs to one message
 /// or one connection.
@@ -145,7 +143,7 @@ type SharedValues = Mutex<Vec<(TypeId, Box<dyn Any + Send>)>>;
 /// ```
 #[derive(Clone, Default)]
 pub struct Shared {
-    values: Arc<OnceLock<SharedValues>>,
+    values: Arc<OnceLock<Mutex<SharedValues>>>,
 }
 
 impl Shared {
@@ -204,7 +202,7 @@ impl Shared {
         }
     }
 
-    fn lock<R>(&self, with: impl FnOnce(&mut Vec<(TypeId, Box<dyn Any + Send>)>) -> R) -> R {
+    fn lock<R>(&self, with: impl FnOnce(&mut SharedValues) -> R) -> R {
         let values = self.values.get_or_init(Mutex::default);
         // A panic in `with` leaves every value in place.
         with(&mut values.lock().unwrap_or_else(PoisonError::into_inner))
@@ -216,7 +214,7 @@ fn find<T: 'static>(values: &mut [(TypeId, Box<dyn Any + Send>)]) -> Option<&mut
     value.downcast_mut()
 }
 
-fn take<T: 'static>(values: &mut Vec<(TypeId, Box<dyn Any + Send>)>) -> Option<T> {
+fn take<T: 'static>(values: &mut SharedValues) -> Option<T> {
     let at = values.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
     let (_, value) = values.swap_remove(at);
     value.downcast().ok().map(|value| *value)

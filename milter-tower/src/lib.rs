@@ -27,6 +27,8 @@
 //! # }
 //! ```
 //!
+//! The [`guide`] explains how filters work and why.
+//!
 //! # What a service sees
 //!
 //! * The first request is [`Event::Negotiate`]; its response says what the filter
@@ -68,6 +70,9 @@ pub use crate::serve::{
 pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
+
 mod address;
 mod connection;
 mod error;
@@ -81,3 +86,8 @@ mod serve;
 mod session;
 mod settings;
 mod stop;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -180,6 +180,14 @@ impl Response {
         })
     }
 
+    /// For layers: keeps only the modifications that the function says yes to.
+    pub fn retain_edits(mut self, keep: impl FnMut(&Modification) -> bool) -> Self {
+        if let Some(extra) = &mut self.extra {
+            extra.edits.retain(keep);
+        }
+        self
+    }
+
     /// The same with another verdict.
     pub fn with_verdict(mut self, verdict: impl Into<Verdict>) -> Self {
         self.verdict = verdict.into();

@@ -291,7 +291,7 @@ where
                     match connection::run(io, make, peer, settings, Some(signal)).await {
                         Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
                         Err(error) => {
-                            warn!(connection = id, peer = %address, %error, "connection ended")
+                            warn!(connection = id, peer = %address, %error, "connection ended");
                         }
                     }
                 });

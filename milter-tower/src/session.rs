@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use milter_core::macros::names;
-use milter_core::{Agreement, ClientAddr, Connect, Helo, Macros, Recipient, Sender, Text};
+use milter_core::{
+    Agreement, ClientAddr, Connect, Helo, MacroStage, Macros, Recipient, Sender, Text,
+};
 
 use crate::extensions::Shared;
 
@@ -23,6 +25,8 @@ struct Facts {
     connection_data: Shared,
     message_data: Shared,
     agreement: Option<Arc<Agreement>>,
+    /// Found out when the macros of the connection come: it is asked for at every event.
+    mta: Mta,
     client: Option<Arc<Connect>>,
     helo: Option<Helo>,
     sender: Option<Sender>,
@@ -33,8 +37,8 @@ struct Facts {
 /// What never changes on a connection.
 struct Connection {
     peer: Peer,
-    /// What the operator says the MTA is.
-    mta: Option<Mta>,
+    /// The operator says what the MTA is.
+    mta_is_set: bool,
 }
 
 impl Session {
@@ -43,10 +47,14 @@ impl Session {
     /// `mta` is what the other side is known to be; without it the session finds out.
     pub fn new(peer: Peer, mta: Option<Mta>) -> Self {
         Self(Arc::new(Facts {
-            connection: Arc::new(Connection { peer, mta }),
+            connection: Arc::new(Connection {
+                peer,
+                mta_is_set: mta.is_some(),
+            }),
             connection_data: Shared::default(),
             message_data: Shared::default(),
             agreement: None,
+            mta: mta.unwrap_or_default(),
             client: None,
             helo: None,
             sender: None,
@@ -62,11 +70,7 @@ impl Session {
 
     /// Which MTA this is: as configured, or as its macro `v` says.
     pub fn mta(&self) -> Mta {
-        self.0
-            .connection
-            .mta
-            .or_else(|| self.macros().get(names::VERSION).map(Mta::from_version))
-            .unwrap_or_default()
+        self.0.mta
     }
 
     /// What was negotiated; none before the negotiation is over.
@@ -180,8 +184,19 @@ impl Session {
         self.facts().recipients.push(recipient);
     }
 
-    pub(crate) fn macros_mut(&mut self) -> &mut Macros {
-        &mut self.facts().macros
+    /// Keeps the macros of a stage: names and values, each ended by a NUL.
+    pub(crate) fn set_macros(&mut self, stage: MacroStage, pairs: &[u8]) {
+        let facts = self.facts();
+        facts.macros.set(stage, pairs);
+        if stage == MacroStage::Connect && !facts.connection.mta_is_set {
+            let version = facts.macros.get_at(stage, names::VERSION);
+            facts.mta = version.map(Mta::from_version).unwrap_or_default();
+        }
+    }
+
+    /// Takes note that the command of a stage has come.
+    pub(crate) fn enter(&mut self, stage: MacroStage) {
+        self.facts().macros.enter(stage);
     }
 
     /// Forgets the message.
@@ -338,7 +353,7 @@ impl fmt::Display for PeerAddr {
 // protocol 4.5: {rcpt_mailer} = error
 pub(crate) fn is_refused_recipient(macros: &Macros) -> bool {
     macros
-        .get_at(milter_core::MacroStage::Rcpt, names::RCPT_MAILER)
+        .get_at(MacroStage::Rcpt, names::RCPT_MAILER)
         .is_some_and(|mailer| mailer == "error")
 }
 
@@ -367,7 +382,6 @@ impl fmt::Display for Logged<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use milter_core::MacroStage;
 
     fn session() -> Session {
         Session::new(Peer::new(1, PeerAddr::Other), None)
@@ -383,7 +397,7 @@ mod tests {
             let mut session = session();
             assert_eq!(session.mta(), Mta::Unknown);
             let set = [b"v\0", version.as_bytes(), b"\0"].concat();
-            session.macros_mut().set(MacroStage::Connect, &set);
+            session.set_macros(MacroStage::Connect, &set);
             assert_eq!(session.mta(), mta);
         }
         assert_eq!(
@@ -410,21 +424,19 @@ mod tests {
         assert!(
             session.tls().is_none() && session.auth().is_none() && session.queue_id().is_none()
         );
-        session.macros_mut().set(
+        session.set_macros(
             MacroStage::Helo,
             b"{tls_version}\0TLSv1.3\0{cipher_bits}\x00256\0",
         );
-        session.macros_mut().set(
+        session.set_macros(
             MacroStage::Mail,
-            b"i\04XyZ\0{auth_type}\0PLAIN\0{auth_authen}\0alice\0",
+            b"i\x004XyZ\0{auth_type}\0PLAIN\0{auth_authen}\0alice\0",
         );
         assert_eq!(session.tls().unwrap().cipher_bits, Some(256));
         assert_eq!(session.auth().unwrap().user.unwrap(), "alice");
         assert_eq!(session.queue_id().unwrap(), "4XyZ");
         assert!(!is_refused_recipient(session.macros()));
-        session
-            .macros_mut()
-            .set(MacroStage::Rcpt, b"{rcpt_mailer}\0error\0");
+        session.set_macros(MacroStage::Rcpt, b"{rcpt_mailer}\0error\0");
         assert!(is_refused_recipient(session.macros()));
     }
 }

@@ -99,7 +99,7 @@ pub enum AddressProblem {
     /// It holds a character that would begin another address, a comment or the like.
     #[error("it holds {0:?} outside quotes: give one bare address at a time")]
     Special(
-        /// One of space, `<`, `>`, `(`, `)`, `,` and `;`.
+        /// One of space, `<`, `>`, `(`, `)`, `,`, `;` and `:`.
         char,
     ),
     /// A quoted part does not end.
@@ -124,13 +124,20 @@ fn mailbox(address: &[u8]) -> Result<&[u8], AddressProblem> {
         return Err(AddressProblem::Control);
     }
     let mut quoted = false;
+    // A colon is part of an address literal, `[IPv6:::1]`; elsewhere it ends a group's name or a
+    // source route.
+    let mut literal = false;
     let mut bytes = mailbox.iter();
     while let Some(&byte) = bytes.next() {
         match byte {
             b'"' => quoted = !quoted,
             // RFC 5321 4.1.2: quoted-pairSMTP, in a quoted string only. What follows is literal.
             b'\\' if quoted => _ = bytes.next(),
-            b' ' | b'<' | b'>' | b'(' | b')' | b',' | b';' if !quoted => {
+            _ if quoted => {}
+            b'[' => literal = true,
+            b']' => literal = false,
+            b':' if literal => {}
+            b' ' | b'<' | b'>' | b'(' | b')' | b',' | b';' | b':' => {
                 return Err(AddressProblem::Special(char::from(byte)));
             }
             _ => {}
@@ -236,6 +243,7 @@ mod tests {
             r#"<"a,b<c>"@d>"#,
             r#""a\"b, c"@d"#,
             r#""a\\"@d"#,
+            r#""a:b"@c"#,
             "a@[IPv6:::1]",
             "ä@ö",
         ] {
@@ -257,7 +265,11 @@ mod tests {
             ("a@b ", AddressProblem::Special(' ')),
             ("<@a,@b:c@d>", AddressProblem::Special(',')),
             ("a(b)@c", AddressProblem::Special('(')),
-            ("a:b;", AddressProblem::Special(';')),
+            ("a:b;", AddressProblem::Special(':')),
+            ("b;", AddressProblem::Special(';')),
+            ("<@a:b@c>", AddressProblem::Special(':')),
+            ("list:a@b", AddressProblem::Special(':')),
+            ("[a]:b@c", AddressProblem::Special(':')),
             ("\"a@b", AddressProblem::Quote),
             ("\"a\\\"@b", AddressProblem::Quote),
             ("\"a\\\\\",b@c", AddressProblem::Special(',')),

@@ -82,8 +82,18 @@ impl Modification {
     /// Postfix. Nor is an index computed anew: delete and change the headers of a name before you
     /// add or insert one of that name.
     ///
+    /// Change only headers that are there. A change of an index above their number adds a header:
+    /// at the end with Postfix, before the first one of that name with Sendmail, where it then has
+    /// index 1 and moves the others. That such a change goes before the deletes is safe with
+    /// Postfix, but with Sendmail these count the new header. Of two headers `X`, a delete of the
+    /// first and then a change of the third leave, with Postfix, the second and the new one; with
+    /// Sendmail the delete hits the new header, and both old ones stay. How many headers there are
+    /// is not known here, so this is not mended: add a header with
+    /// [`add_header`](Self::add_header), behind the deletes.
+    ///
     /// Sources: Postfix `cleanup_milter.c` `cleanup_find_header_start` and `milter8.c`
-    /// `milter8_event` (`body_edit_lockout`); Sendmail `milter.c` `milter_changeheader`.
+    /// `milter8_event` (`body_edit_lockout`); `sendmail/milter.c` `milter_changeheader` and
+    /// `sendmail/headers.c` `addheader`.
     ///
     /// ```
     /// use milter_core::Modification;
@@ -202,6 +212,16 @@ mod tests {
                 [changed, third, first, other, grow]
             );
         }
+    }
+
+    /// The flaw that the documentation of `order` tells of: seen from here a change beyond the
+    /// count is like any other.
+    #[test]
+    fn a_change_beyond_the_count_goes_before_the_deletes_too() {
+        assert_eq!(
+            Modification::order(vec![delete("X", 1), change("X", 3)]),
+            [change("X", 3), delete("X", 1)]
+        );
     }
 
     #[test]

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_its_code_and_payload() -> Result<(), ModificationError> {
+    fn c64_c74_every_kind_has_its_code_and_payload() -> Result<(), ModificationError> {
         for (edit, code, payload) in [
             (Modification::add_header("A", "b")?, b'h', &b"A\0b\0"[..]),
             (

@@ -61,7 +61,9 @@ impl Agreement {
         if offered.actions.contains(Actions::REQUEST_MACROS) {
             macros = needs.macros.to_lists();
         }
-        actions.set(Actions::REQUEST_MACROS, !macros.is_empty());
+        // Whoever requires to be able to ask has that, whether or not there is something to ask.
+        let asks = !macros.is_empty() || needs.required.contains(Actions::REQUEST_MACROS);
+        actions.set(Actions::REQUEST_MACROS, asks);
 
         Self {
             version: offered.version.min(VERSION),
@@ -138,7 +140,7 @@ impl Agreement {
     /// # Errors
     ///
     /// Its action was not agreed on, or it does not fit into a frame (C6, C75).
-    // libmilter/smfi.c mi_sendok
+    // libmilter/engine.c mi_sendok
     pub fn permits(&self, modification: &Modification) -> Result<(), NotAgreed> {
         let action = match modification.code() {
             b'h' | b'i' => Actions::ADD_HEADERS,
@@ -168,6 +170,9 @@ impl Agreement {
     }
 
     /// Whether a filter with these needs can take over under this agreement.
+    ///
+    /// Macros are not compared: an MTA may have no value for any of them, so no filter can count
+    /// on one. Nor are skip and larger frames, which are only ever allowed, not needed.
     pub fn serves(&self, needs: &Needs) -> bool {
         let answered = needs.events.difference(needs.silent);
         let abilities = Steps::REJECTED_RECIPIENTS | Steps::LEADING_SPACE;

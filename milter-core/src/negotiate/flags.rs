@@ -4,7 +4,10 @@ use bitflags::bitflags;
 
 bitflags! {
     /// What a filter may do to a message (`SMFIF_*`).
-    // libmilter/mfapi.h SMFIF_*
+    ///
+    /// Bits without a name are kept, so `all()` has those too, which no MTA offers: for all that
+    /// changes a message there is [`CHANGES`](Self::CHANGES).
+    // include/libmilter/mfapi.h SMFIF_*
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Actions: u32 {
         /// Add and insert headers.
@@ -39,7 +42,7 @@ bitflags! {
     /// How events are delivered (`SMFIP_*`): events declined, replies left out, abilities.
     ///
     /// [`Needs`](crate::Needs) say the same in words; most users never see these bits.
-    // libmilter/mfdef.h SMFIP_*
+    // include/libmilter/mfdef.h SMFIP_*
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Steps: u32 {
         /// Connect is not sent.
@@ -104,7 +107,7 @@ impl Steps {
 ///
 /// Headers, arguments and macros may become larger; pieces of the body never do, in either
 /// direction.
-// sendmail/milter.c and libmilter/engine.c under _FFR_MDS_NEGOTIATE (protocol 1.3)
+// sendmail/milter.c and libmilter/engine.c under _FFR_MDS_NEGOTIATE
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataSize {
     /// 65,535 bytes: what every MTA and filter can do.

@@ -94,15 +94,11 @@ impl MacroRequest {
                     count: list.len(),
                 });
             }
-            for name in list {
-                if without_braces(name.as_bytes()).is_empty()
-                    || !name.bytes().all(|b| b.is_ascii_graphic() && b != b',')
-                {
-                    return Err(MacroRequestError::Name {
-                        stage,
-                        name: name.to_string(),
-                    });
-                }
+            if let Some(name) = list.iter().find(|name| !is_name(name)) {
+                return Err(MacroRequestError::Name {
+                    stage,
+                    name: name.to_string(),
+                });
             }
         }
         Ok(())
@@ -133,7 +129,7 @@ impl MacroRequest {
                 if i > 0 {
                     out.put_u8(b' ');
                 }
-                out.put_slice(name.as_bytes());
+                put_name(&mut out, name);
             }
             out.put_u8(0);
         }
@@ -143,6 +139,28 @@ impl MacroRequest {
 
 fn same(a: &str, b: &str) -> bool {
     without_braces(a.as_bytes()) == without_braces(b.as_bytes())
+}
+
+// sendmail/macro.c macid_parse: what else a long name holds is an error there.
+fn is_name(name: &str) -> bool {
+    match without_braces(name.as_bytes()) {
+        [letter] => letter.is_ascii_graphic() && !b",{}".contains(letter),
+        long => !long.is_empty() && long.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'),
+    }
+}
+
+/// Writes a name as both MTAs know it: a long one in braces, a letter without.
+// sendmail/macro.c macid_parse: without braces a long name is that of its first letter. Postfix
+// smtpd_milter.c smtpd_milter_eval compares names with their braces.
+fn put_name(out: &mut BytesMut, name: &str) {
+    match without_braces(name.as_bytes()) {
+        [letter] => out.put_u8(*letter),
+        long => {
+            out.put_u8(b'{');
+            out.put_slice(long);
+            out.put_u8(b'}');
+        }
+    }
 }
 
 /// Why macros cannot be asked for.
@@ -159,9 +177,10 @@ pub enum MacroRequestError {
         /// How many.
         count: usize,
     },
-    /// Names are separated by spaces and commas and ended by NUL, so they hold none of them.
+    /// A name is one printable character, or letters, digits and `_`, with or without braces.
     #[error(
-        "{name:?} asked for at {stage:?} is no macro's name: use printable ASCII without spaces and commas"
+        "{name:?} asked for at {stage:?} is no macro's name: use one letter, or letters, digits \
+         and `_`, such as `{{auth_type}}`"
     )]
     Name {
         /// Where.
@@ -174,7 +193,7 @@ pub enum MacroRequestError {
 /// The lists of macros in a filter's answer to the negotiation, raw.
 ///
 /// On the wire: for each stage its number and the names, separated by spaces and ended by a NUL.
-// libmilter/smfi.c smfi_setsymlist, engine.c st_optionneg
+// libmilter/smfi.c smfi_setsymlist, libmilter/engine.c st_optionneg
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MacroLists {
     raw: Bytes,
@@ -254,6 +273,17 @@ mod tests {
     }
 
     #[test]
+    fn c30_names_are_sent_as_the_mtas_know_them() {
+        let mut request = MacroRequest::default();
+        request.add(MacroStage::Mail, ["{i}", "_", "auth_type", "{auth_author}"]);
+        assert_eq!(request.check(), Ok(()));
+        assert_eq!(
+            shown(&request.to_lists(), MacroStage::Mail).unwrap(),
+            ["i", "_", "{auth_type}", "{auth_author}"]
+        );
+    }
+
+    #[test]
     fn c19_end_of_message_and_end_of_headers_go_together() {
         let mut request = MacroRequest::default();
         request.add(MacroStage::EndOfMessage, ["{msg_id}"]);
@@ -270,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_means_none_to_both_mtas() {
+    fn c25_an_empty_list_means_none_to_both_mtas() {
         let mut request = MacroRequest::default();
         request.add(MacroStage::Helo, [""; 0]);
         assert_eq!(
@@ -307,7 +337,9 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_sent_are_refused() {
-        for bad in ["", "a b", "a,b", "a\0", "{}"] {
+        for bad in [
+            "", "a b", "a,b", "a\0", "{}", ",", "{", "}", "{a", "{a-b}", "ä",
+        ] {
             let mut request = MacroRequest::default();
             request.add(MacroStage::Helo, [bad]);
             assert!(

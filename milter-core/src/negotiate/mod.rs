@@ -20,10 +20,13 @@ pub use macro_lists::{MacroLists, MacroRequestError};
 pub use needs::Needs;
 
 /// The newest version of the protocol that is spoken here.
-// libmilter/mfdef.h SMFI_PROT_VERSION
+// include/libmilter/mfdef.h SMFI_PROT_VERSION
 pub(crate) const VERSION: u32 = 6;
 /// The oldest version of the protocol that is understood.
 pub(crate) const MIN_VERSION: u32 = 2;
+/// Bytes of an offer, and of the answer to it without its lists of macros.
+// include/libmilter/mfdef.h MILTER_OPTLEN
+const OPTION_LEN: usize = 12;
 
 /// What an MTA offers (`O` from the MTA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,23 +55,23 @@ impl Offer {
     /// Less than twelve bytes, or a version below 2 (C10).
     // libmilter/engine.c st_optionneg
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, &'static str> {
-        let (version, rest) = payload
-            .split_first_chunk()
-            .ok_or("an offer has less than twelve bytes")?;
-        let (actions, rest) = rest
-            .split_first_chunk()
-            .ok_or("an offer has less than twelve bytes")?;
-        let (steps, _) = rest
-            .split_first_chunk()
-            .ok_or("an offer has less than twelve bytes")?;
-        let version = u32::from_be_bytes(*version);
-        if version < MIN_VERSION {
+        let offer = Self::parse_words(payload).ok_or("an offer has less than twelve bytes")?;
+        if offer.version < MIN_VERSION {
             return Err("the MTA offers a version of the protocol below 2");
         }
-        Ok(Self {
-            version,
-            actions: Actions::from_bits_retain(u32::from_be_bytes(*actions)),
-            steps: Steps::from_bits_retain(u32::from_be_bytes(*steps)),
+        Ok(offer)
+    }
+
+    /// The three words that an offer and the answer to it begin with.
+    fn parse_words(payload: &[u8]) -> Option<Self> {
+        let words = payload.first_chunk::<OPTION_LEN>()?;
+        let word = |at: usize| {
+            u32::from_be_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]])
+        };
+        Some(Self {
+            version: word(0),
+            actions: Actions::from_bits_retain(word(4)),
+            steps: Steps::from_bits_retain(word(8)),
         })
     }
 
@@ -123,17 +126,17 @@ pub struct OfferReply {
 
 impl OfferReply {
     pub(crate) fn parse(payload: &Bytes) -> Result<Self, &'static str> {
-        let word = |at: usize| {
-            let bytes = payload.get(at..).and_then(|rest| rest.first_chunk());
-            bytes
-                .map(|b| u32::from_be_bytes(*b))
-                .ok_or("an answer to the offer has less than twelve bytes")
-        };
+        let Offer {
+            version,
+            actions,
+            steps,
+        } = Offer::parse_words(payload)
+            .ok_or("an answer to the offer has less than twelve bytes")?;
         Ok(Self {
-            version: word(0)?,
-            actions: Actions::from_bits_retain(word(4)?),
-            steps: Steps::from_bits_retain(word(8)?),
-            macros: MacroLists::parse(payload.slice(12..))?,
+            version,
+            actions,
+            steps,
+            macros: MacroLists::parse(payload.slice(OPTION_LEN..))?,
         })
     }
 

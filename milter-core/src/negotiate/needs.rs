@@ -181,6 +181,10 @@ impl Needs {
     }
 
     /// What serves both: the least needs that are no less than either.
+    ///
+    /// A stage whose macros only one side asks for gets those that the session's facts come from
+    /// too, since the other side counts on them; so a list of
+    /// [`macros_exact`](Self::macros_exact) stays exact only where both sides have one.
     #[must_use]
     pub fn join(mut self, other: &Self) -> Self {
         // An event stays without a reply only if nobody wants to answer it.

@@ -224,6 +224,15 @@ fn c6_what_does_not_fit_into_a_frame_is_refused() {
 }
 
 #[test]
+fn c21_what_follows_an_offer_is_ignored() {
+    let twelve = b"\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";
+    assert_eq!(Offer::parse(twelve), Ok(Offer::V6));
+    for rest in [&b"\0"[..], b"\0\0\0\x02i\0", &[0xff; 100]] {
+        assert_eq!(Offer::parse(&[twelve, rest].concat()), Ok(Offer::V6));
+    }
+}
+
+#[test]
 fn a_successor_must_fit() {
     let needs = Needs::none()
         .event(Stage::Rcpt)

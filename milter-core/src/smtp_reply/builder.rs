@@ -60,7 +60,7 @@ impl SmtpReplyBuilder {
     ///
     /// If the code is not 400 to 599, the enhanced code is of another class, there are more than
     /// 32 lines, or a line holds a CR, LF or NUL or is too long (`libmilter/smfi.c`
-    /// `smfi_setmlreply`; the class: `Postfix milter8.c` `milter8_event`).
+    /// `smfi_setmlreply`; the class: Postfix `milter8.c` `milter8_event`).
     pub fn build(self) -> Result<SmtpReply, SmtpReplyError> {
         let Self {
             code,

@@ -66,7 +66,7 @@ const WRAP_LEN: usize = 500;
 ///   (`libmilter/smfi.c` `smfi_setmlreply`).
 /// - So does a text that begins with a digit other than the class: Postfix takes the byte after
 ///   `550 ` for the start of an enhanced code, and refuses a reply whose classes differ
-///   (`Postfix milter8.c` `milter8_event`).
+///   (Postfix `milter8.c` `milter8_event`).
 /// - One empty line is no line.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SmtpReply(Arc<Parts>);

@@ -36,7 +36,7 @@ impl SmtpReply {
             wire.put_slice(b"\r\n");
             line = next;
         }
-        // Sendmail milter.c MILTER_CHECK_REPLYCODE: one NUL, at the end.
+        // sendmail/milter.c MILTER_CHECK_REPLYCODE: one NUL, at the end.
         wire.put_u8(0);
     }
 
@@ -116,7 +116,7 @@ fn digits(code: u16) -> [u8; 3] {
 }
 
 /// The code that a reply begins with: 4 or 5, two digits, and a separator or nothing
-/// (Sendmail milter.c `MILTER_CHECK_REPLYCODE`, `Postfix milter8.c` `milter8_event`).
+/// (sendmail/milter.c `MILTER_CHECK_REPLYCODE`, Postfix `milter8.c` `milter8_event`).
 fn read_code(payload: &[u8]) -> Result<u16, SmtpReplyError> {
     match *payload {
         [
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::EnhancedCode;
 
-    /// What both MTAs check: Sendmail milter.c `MILTER_CHECK_REPLYCODE`, `Postfix milter8.c`
+    /// What both MTAs check: sendmail/milter.c `MILTER_CHECK_REPLYCODE`, Postfix `milter8.c`
     /// `milter8_event`, and the limits of libmilter.
     fn check(wire: &[u8]) {
         let shown = wire.escape_ascii();

@@ -2,14 +2,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    ClientAddr, Connect, Header, Helo, MacroSet, MacroStage, Offer, Recipient, Sender, SmtpReply,
-    UnknownCommand,
+    ClientAddr, Connect, Header, Helo, Offer, Recipient, Sender, SmtpReply, UnknownCommand,
 };
 
 fn command(code: char) -> Command {
     match code {
         'O' => Command::Negotiate(Offer::V6),
-        'D' => Command::Macros(MacroSet::new(MacroStage::Mail, [("i", "1")])),
         'C' => Command::Connect(Connect::new("h", ClientAddr::Unknown)),
         'H' => Command::Helo(Helo::new("h")),
         'M' => Command::Mail(Sender::new("<a@b>", [""; 0])),
@@ -27,15 +25,28 @@ fn command(code: char) -> Command {
     }
 }
 
-/// What a filter would see of these commands: its letters, `(` where a message begins, `)` where
+/// Macros for the command of this letter.
+fn macros_for(code: char) -> Command {
+    let payload = Bytes::from(code.to_string());
+    Command::parse(b'D', payload).unwrap().unwrap()
+}
+
+/// What a filter would see of these commands, where `D` are macros for the command behind it and
+/// `d` those of a declined MAIL: its letters, `(` where a message begins, `)` where
 /// one ends by a verdict, `x` where one is given up, `.` where a session ends, `=` for what is
 /// decided, `!` for what is misplaced, `q` for the end. The verdict at each letter is looked up
 /// in `verdicts`.
 fn seen(commands: &str, verdicts: &[(char, Verdict)]) -> String {
     let mut state = StateMachine::new();
     let mut out = String::new();
-    for code in commands.chars().filter(|c| *c != ' ') {
-        let Ok(transition) = state.step(&command(code)) else {
+    let mut commands = commands.chars().filter(|c| *c != ' ').peekable();
+    while let Some(code) = commands.next() {
+        let command = match code {
+            'D' => macros_for(commands.peek().copied().unwrap_or('?')),
+            'd' => macros_for('M'),
+            _ => command(code),
+        };
+        let Ok(transition) = state.step(&command) else {
             out.push('E');
             break;
         };
@@ -73,7 +84,7 @@ fn seen(commands: &str, verdicts: &[(char, Verdict)]) -> String {
 }
 
 #[test]
-fn golden_sessions() {
+fn c57_c58_c59_c96_to_c100_golden_sessions() {
     for (check, commands, want) in [
         (
             "c96",
@@ -107,7 +118,7 @@ fn golden_sessions() {
 }
 
 #[test]
-fn aborts_said_and_unsaid() {
+fn c45_to_c50_aborts_said_and_unsaid() {
     for (check, commands, want) in [
         ("c46", "O A C A H A Q", "OCH.q"),
         ("c47", "O M A A Q", "O(Mx.q"),
@@ -123,7 +134,7 @@ fn aborts_said_and_unsaid() {
 }
 
 #[test]
-fn verdicts_decide_messages() {
+fn c51_to_c56_verdicts_decide_messages() {
     let no = |c| (c, Verdict::Reject);
     let yes = |c| (c, Verdict::Accept);
     let drop = |c| (c, Verdict::Discard);
@@ -160,9 +171,42 @@ fn verdicts_decide_messages() {
     assert_eq!(seen("O M R R E", &[('R', tempfail)]), "O(MRRE)");
 }
 
+/// Sendmail sends a filter that declined MAIL no abort, and none that accepted or refused.
+#[test]
+fn c48_messages_are_kept_apart_where_mail_was_declined() {
+    let yes = |c| (c, Verdict::Accept);
+    let no = |c| (c, Verdict::Reject);
+    for (commands, verdicts, want) in [
+        ("O C d R d R T L E", vec![], "OC(Rx(RTLE)"),
+        ("O C d D R R d A d D R", vec![], "OC(RRx(R"),
+        ("O d M d M", vec![], "O(Mx(M"),
+        ("O d R d R R", vec![yes('R')], "O(R)(R)(R)"),
+        // Nor does the next message count as decided where no macros come at all.
+        ("O R R", vec![yes('R')], "O(R)(R)"),
+        ("O L L N E L L N E", vec![], "O(LLNE)(LLNE)"),
+        ("O L N L", vec![no('N')], "O(LN)(L"),
+        ("O N A N", vec![yes('N')], "O(N)(N)"),
+    ] {
+        assert_eq!(seen(commands, &verdicts), want, "{commands}");
+    }
+}
+
 #[test]
 fn what_cannot_come_is_misplaced_and_changes_nothing() {
     assert_eq!(seen("O M R L R T L N L N B R E", &[]), "O(MRL!!LN!!B!E)");
+}
+
+/// An unknown command may come wherever a command may, and changes nothing.
+#[test]
+fn c44_unknown_commands_are_asked_about_in_every_state() {
+    let all = "O C H M R T L N B E";
+    for at in "O C".len()..=all.len() {
+        let commands = format!("{}U{}", &all[..at], &all[at..]);
+        assert_eq!(seen(&commands, &[]).replace('U', ""), seen(all, &[]));
+        assert_eq!(seen(&commands, &[]).matches('U').count(), 1, "{commands}");
+    }
+    let decided = seen("O M U R U A U", &[('M', Verdict::Reject)]);
+    assert_eq!(decided, "O(M)U=UU");
 }
 
 #[test]
@@ -182,7 +226,7 @@ fn before_the_negotiation() {
 /// misplaced, and messages begin and end in turn.
 #[test]
 fn every_order_of_four_commands() {
-    let codes: Vec<char> = "ODCHMRTULNBEAK".chars().collect();
+    let codes: Vec<char> = "ODdCHMRTULNBEAK".chars().collect();
     for i in 0..codes.len().pow(4) {
         let commands: String = (0..4)
             .map(|k| codes[i / codes.len().pow(k) % codes.len()])

@@ -51,11 +51,12 @@ where
                         return self.settle(stage, verdict, Vec::new()).await;
                     }
                 }
+                self.session.enter(MacroStage::EndOfMessage);
                 self.progress.renew();
                 (Event::EndOfMessage(self.progress.clone()), None)
             }
             Command::Rcpt(recipient) => {
-                self.session.macros_mut().enter(MacroStage::Rcpt);
+                self.session.enter(MacroStage::Rcpt);
                 let kept = recipient.to_owned_copy();
                 (Event::Rcpt(kept.clone()), Some(kept))
             }
@@ -80,31 +81,31 @@ where
         let session = &mut self.session;
         match command {
             Command::Connect(connect) => {
-                session.macros_mut().enter(MacroStage::Connect);
+                session.enter(MacroStage::Connect);
                 let client = Arc::new(Connect::to_owned_copy(&connect));
                 session.set_client(Arc::clone(&client));
                 Event::Connect(client)
             }
             Command::Helo(helo) => {
-                session.macros_mut().enter(MacroStage::Helo);
+                session.enter(MacroStage::Helo);
                 let helo = helo.to_owned_copy();
                 session.set_helo(helo.clone());
                 Event::Helo(helo)
             }
             Command::Mail(sender) => {
-                session.macros_mut().enter(MacroStage::Mail);
+                session.enter(MacroStage::Mail);
                 let sender = sender.to_owned_copy();
                 session.set_sender(sender.clone());
                 Event::Mail(sender)
             }
             Command::Data => {
-                session.macros_mut().enter(MacroStage::Data);
+                session.enter(MacroStage::Data);
                 Event::Data
             }
             Command::Unknown(line) => Event::Unknown(line),
             Command::Header(header) => Event::Header(header),
             Command::EndOfHeaders => {
-                session.macros_mut().enter(MacroStage::EndOfHeaders);
+                session.enter(MacroStage::EndOfHeaders);
                 Event::EndOfHeaders
             }
             Command::Body(body) => Event::Body(body),
@@ -199,7 +200,7 @@ where
         verdict: Verdict,
         edits: Vec<Modification>,
     ) -> Result<(), End> {
-        if matches!(verdict, Verdict::Continue | Verdict::Accept) {
+        if !edits.is_empty() && matches!(verdict, Verdict::Continue | Verdict::Accept) {
             for edit in Modification::order(edits) {
                 self.send_edit(edit).await?;
             }

@@ -242,7 +242,7 @@ where
         if let Command::Macros(set) = command
             && let Some(stage) = set.stage()
         {
-            self.session.macros_mut().set(stage, set.raw());
+            self.session.set_macros(stage, set.raw());
         }
     }
 
@@ -283,9 +283,8 @@ where
         self.tell(Event::Close).await;
         self.filter.discard();
         match ended {
-            Ok(()) | Err(End::Quit | End::Lost(Lost::Drained)) => Ok(()),
             Err(End::Lost(Lost::Eof)) if in_message => Err(ConnectionError::Lost),
-            Err(End::Lost(Lost::Eof)) => Ok(()),
+            Ok(()) | Err(End::Quit | End::Lost(Lost::Drained | Lost::Eof)) => Ok(()),
             Err(End::Lost(Lost::Codec(error))) => Err(error.into()),
             Err(End::Lost(Lost::Timeout(what))) => Err(ConnectionError::Timeout(what)),
             Err(End::Lost(Lost::Cut)) => Err(ConnectionError::Cut),

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use milter_tower::{Actions, Modification, ModificationError, Needs, Stage};
+use tower_layer::Layer;
+
+use super::SetHeader;
+
+/// The layer that makes [`SetHeader`]; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct SetHeaderLayer {
+    header: Arc<HeaderToSet>,
+}
+
+/// What is set, and how.
+#[derive(Debug)]
+pub(super) struct HeaderToSet {
+    pub(super) name: Vec<u8>,
+    pub(super) add: Modification,
+    pub(super) overrides: bool,
+    pub(super) needs: Needs,
+}
+
+impl SetHeaderLayer {
+    /// Adds the header at the end, or at Sendmail before the first one of that name.
+    ///
+    /// # Errors
+    ///
+    /// The name or the value cannot stand in a header.
+    pub fn appending(
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Self, ModificationError> {
+        let add = Modification::add_header(&name, value)?;
+        Ok(Self::new(name, add, false))
+    }
+
+    /// Puts the header on top of the mail.
+    ///
+    /// # Errors
+    ///
+    /// The name or the value cannot stand in a header.
+    pub fn prepending(
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Self, ModificationError> {
+        let add = Modification::insert_header(0, &name, value)?;
+        Ok(Self::new(name, add, false))
+    }
+
+    /// Adds the header at the end, and deletes every other one of that name: those that the
+    /// sender wrote and those that the filter within would add.
+    ///
+    /// # Errors
+    ///
+    /// The name or the value cannot stand in a header.
+    pub fn overriding(
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Self, ModificationError> {
+        let add = Modification::add_header(&name, value)?;
+        Ok(Self::new(name, add, true))
+    }
+
+    fn new(name: impl AsRef<[u8]>, add: Modification, overrides: bool) -> Self {
+        let needs = Needs::none().action(Actions::ADD_HEADERS);
+        let needs = if overrides {
+            needs.action(Actions::CHANGE_HEADERS).record(Stage::Header)
+        } else {
+            needs
+        };
+        let name = name.as_ref().to_owned();
+        let header = HeaderToSet {
+            name,
+            add,
+            overrides,
+            needs,
+        };
+        Self {
+            header: Arc::new(header),
+        }
+    }
+}
+
+impl<S> Layer<S> for SetHeaderLayer {
+    type Service = SetHeader<S>;
+
+    fn layer(&self, inner: S) -> SetHeader<S> {
+        SetHeader::new(inner, Arc::clone(&self.header))
+    }
+}
