@@ -34,11 +34,31 @@ pub async fn stop_signal() {
     }
 }
 
-/// Says where the filter listens and how an MTA is pointed at it.
+/// Says where the filter listens and how a mail is sent through it.
 pub fn print_setup(address: &Address) {
-    let postfix = address.for_postfix();
-    println!("Listening at {address}. To see it work through Postfix, as root:");
-    println!("    postconf -e 'smtpd_milters = {postfix}' && postfix reload");
-    println!("    printf 'Subject: hi\\n\\nhello\\n' | sendmail -bs ...");
-    println!("Stop with Ctrl-C.");
+    let milter = reachable(address);
+    let milter = milter.for_postfix();
+    println!(
+        "Listening at {address}, until Ctrl-C. To see it work, with a Postfix for tests, as root:"
+    );
+    println!("    postconf -e 'smtpd_milters = {milter}' && postfix reload");
+    println!("    printf 'Subject: hi\\r\\n\\r\\nhello\\r\\n' | curl -sS smtp://localhost \\");
+    println!("        --mail-from root@localhost --mail-rcpt root@localhost -T -");
+    println!("and read root's mail. To take it out again:");
+    println!("    postconf -X smtpd_milters && postfix reload");
+    if matches!(address, Address::Unix(_)) {
+        println!("The user postfix must be able to write to the socket, also from smtpd's chroot.");
+    }
+}
+
+/// An address to connect to, on this machine, where one to listen at means all interfaces.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Inet { host, port } => match host.as_str() {
+            "0.0.0.0" => Address::inet("127.0.0.1", *port),
+            "::" => Address::inet("::1", *port),
+            _ => address.clone(),
+        },
+        _ => address.clone(),
+    }
 }

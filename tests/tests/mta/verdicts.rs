@@ -68,6 +68,33 @@ fn at_connect_and_helo(cases: &mut Cases) {
             outcome.message();
         });
     }
+    for stage in ["connect", "helo"] {
+        // Sendmail would switch all filters off, or hide the HELO from those behind.
+        cases.case(&format!("{stage} discard is refused"), |rig| {
+            let outcome = rig.try_out(
+                &[&[stage, "discard"], &["eom", "addheader", "X-A", "seen"]],
+                &Mail::to_bob(),
+            );
+            assert_eq!(outcome.all("failed"), [["discard"]]);
+            assert_eq!(
+                outcome.summary().replace(" failed", ""),
+                format!("{ALL} close")
+            );
+            assert_eq!(outcome.message().header("X-A"), ["seen"]);
+        });
+    }
+    cases.case("after what is refused the rules go on", |rig| {
+        let outcome = rig.try_out(
+            &[&["helo", "discard"], &["helo", "skip"], &["helo", "reject"]],
+            &Mail::to_bob(),
+        );
+        assert_eq!(outcome.all("failed"), [["discard"], ["skip"]]);
+        assert_reply(
+            outcome.smtp.mail.as_ref(),
+            550,
+            rig.by_kind("5.7.1", "5.0.0"),
+        );
+    });
     cases.case("connect 4xx and 5xx with text", |rig| {
         let outcome = rig.try_out(
             &[&["connect", "reply", "550", "5.7.9", "not here"]],
@@ -271,6 +298,33 @@ fn at_unknown_commands(cases: &mut Cases) {
             );
             assert!(outcome.message().recipient_addresses() == ["<bob@example.net>"]);
         });
+    }
+    for verdict in ["accept", "discard"] {
+        // Before MAIL they would crash Postfix's smtpd, or swallow the message after them.
+        for begun in [false, true] {
+            let when = if begun { "in a message" } else { "before MAIL" };
+            cases.case(&format!("unknown {verdict} {when} is refused"), |rig| {
+                rig.orders(&[&["unknown", verdict], &["eom", "addheader", "X-A", "seen"]]);
+                let (mut client, _) = Client::connect(rig.mta().port()).expect("a greeting");
+                client.command("EHLO client.example.org").expect("EHLO");
+                if begun {
+                    client
+                        .command("MAIL FROM:<alice@example.org>")
+                        .expect("MAIL");
+                }
+                let reply = client.command("FROB").expect("a reply");
+                assert!(matches!(reply.code, 500 | 502), "{reply}");
+                if begun {
+                    client.command("RSET").expect("RSET");
+                }
+                let smtp = client.deliver(&Mail::to_bob());
+                client.command("QUIT").expect("QUIT");
+                let outcome = rig.outcome(smtp);
+                assert!(outcome.smtp.accepted(), "{:?}", outcome.smtp);
+                assert_eq!(outcome.all("failed"), [[verdict]]);
+                assert_eq!(outcome.message().header("X-A"), ["seen"]);
+            });
+        }
     }
     cases.case("unknown with text and a selector", |rig| {
         let line = rig.by_kind("unknown:frob", "unknown:frob one two");
