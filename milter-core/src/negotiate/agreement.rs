@@ -20,7 +20,9 @@ pub enum ReplyMode {
 }
 
 /// What an MTA and a filter agreed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// The default is that of a connection that has not negotiated: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     version: u32,
     actions: Actions,

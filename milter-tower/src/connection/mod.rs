@@ -39,7 +39,7 @@ enum Scope {
     Connection,
 }
 
-/// A connection that has negotiated.
+/// A connection.
 struct Driver<IO, M, S> {
     link: Link<IO>,
     filter: Filter<M, S>,
@@ -63,13 +63,15 @@ struct Driver<IO, M, S> {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn run<IO, M, S>(
+// No `async fn`: that would keep the arguments beside the driver that they are moved into, for
+// as long as the connection lives.
+pub(crate) fn run<IO, M, S>(
     io: IO,
     make: M,
     peer: Peer,
     settings: Arc<Settings>,
     stop: Option<StopSignal>,
-) -> Result<(), ConnectionError>
+) -> impl Future<Output = Result<(), ConnectionError>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     M: Service<Peer, Response = S>,
@@ -77,61 +79,24 @@ where
     S: Service<Request, Response = Response>,
     S::Error: Into<BoxError>,
 {
-    let mut link = Link::new(io, Arc::clone(&settings), stop);
-    let mut state = StateMachine::new();
-    let Some(offer) = first_offer(&mut link, &mut state).await? else {
-        // A port probe, or an MTA that has nothing to say.
-        return Ok(());
-    };
-    let span =
-        tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
     let mut driver = Driver {
-        link,
+        link: Link::new(io, Arc::clone(&settings), stop),
         filter: Filter::new(make),
-        state,
+        state: StateMachine::new(),
         session: Session::new(peer, settings.mta),
         settings,
-        offer,
-        // Until the service has said what it needs.
-        agreement: Arc::new(negotiate(&offer, &Needs::none())?),
+        offer: Offer::V6,
+        agreement: Arc::default(),
         needs: Needs::none(),
         standing: None,
         decided: Verdict::Accept,
         told: false,
         skips: false,
         progress: Progress::default(),
-        span,
+        span: Span::none(),
         message_span: Span::none(),
     };
-    let mut ended = driver.negotiate().await;
-    if ended.is_ok() {
-        ended = driver.serve().await;
-    }
-    driver.close(ended).await
-}
-
-/// Waits for the MTA's offer; none if the MTA leaves without one.
-async fn first_offer<IO>(
-    link: &mut Link<IO>,
-    state: &mut StateMachine,
-) -> Result<Option<Offer>, ConnectionError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        let command = match std::future::poll_fn(|cx| link.poll_next(cx, true)).await {
-            Ok(command) => command,
-            Err(Lost::Eof | Lost::Drained | Lost::Cut) => return Ok(None),
-            Err(Lost::Codec(error)) => return Err(error.into()),
-            Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
-        };
-        let step = state.step(&command)?.step;
-        match (step, command) {
-            (Step::Negotiate, Command::Negotiate(offer)) => return Ok(Some(offer)),
-            (Step::Close, _) => return Ok(None),
-            _ => {}
-        }
-    }
+    async move { driver.run().await }
 }
 
 /// Why a driver stops.
@@ -164,6 +129,40 @@ where
     S: Service<Request, Response = Response>,
     S::Error: Into<BoxError>,
 {
+    async fn run(&mut self) -> Result<(), ConnectionError> {
+        if !self.wait_for_offer().await? {
+            // A port probe, or an MTA that has nothing to say.
+            return Ok(());
+        }
+        let peer = self.session.peer();
+        self.span = tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
+        let mut ended = self.negotiate().await;
+        if ended.is_ok() {
+            ended = self.serve().await;
+        }
+        self.close(ended).await
+    }
+
+    /// Waits for the MTA's offer. Whether one came.
+    async fn wait_for_offer(&mut self) -> Result<bool, ConnectionError> {
+        loop {
+            let command = match std::future::poll_fn(|cx| self.link.poll_next(cx, true)).await {
+                Ok(command) => command,
+                Err(Lost::Eof | Lost::Drained | Lost::Cut) => return Ok(false),
+                Err(Lost::Codec(error)) => return Err(error.into()),
+                Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
+            };
+            match (self.state.step(&command)?.step, command) {
+                (Step::Negotiate, Command::Negotiate(offer)) => {
+                    self.offer = offer;
+                    return Ok(true);
+                }
+                (Step::Close, _) => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+
     /// Makes the service, asks what it needs, and answers the offer.
     async fn negotiate(&mut self) -> Result<(), End> {
         let asked = match self.make().await? {
@@ -270,7 +269,7 @@ where
     }
 
     /// Tells the service all that ends with the connection.
-    async fn close(mut self, ended: Result<(), End>) -> Result<(), ConnectionError> {
+    async fn close(&mut self, ended: Result<(), End>) -> Result<(), ConnectionError> {
         let in_message = self.state.has_message();
         // What was answered should arrive, also when the connection is closed for an error.
         let _ = self.link.flush().await;
