@@ -222,6 +222,13 @@ macro_rules! codec {
                 Self { frames: Frames::new() }
             }
 
+            /// Whether the bytes begin with a whole frame, so that decoding needs no more of them.
+            pub fn has_frame(&self, bytes: &[u8]) -> bool {
+                bytes
+                    .split_first_chunk()
+                    .is_some_and(|(head, rest)| rest.len() >= u32::from_be_bytes(*head) as usize)
+            }
+
             /// Sets the largest payload that is read, at most [`MAX_PAYLOAD`] bytes.
             pub fn set_max_read(&mut self, bytes: usize) {
                 self.frames.max_read = bytes.min(MAX_PAYLOAD);

@@ -1,13 +1,14 @@
 //! Commands: what an MTA tells and asks a filter.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use memchr::memchr;
 
 use crate::connect::Connect;
-use crate::esmtp::EsmtpArgs;
-use crate::macros::{MacroPairs, MacroStage};
+use crate::envelope::{Recipient, Sender};
+use crate::header::Header;
+use crate::macros::MacroSet;
 use crate::negotiate::Offer;
 use crate::stage::Stage;
+use crate::strings::{first_string, without_nul};
 use crate::{MalformedFrame, Text};
 
 /// A command from an MTA, of any protocol version from 2 to 6.
@@ -99,8 +100,8 @@ impl Command {
             b'D' => MacroSet::parse(&payload).map(Self::Macros),
             b'C' => Connect::parse(&payload).map(Self::Connect),
             b'H' => first_string(payload).map(|name| Self::Helo(Helo { name })),
-            b'M' => Path::parse(payload).map(|path| Self::Mail(Sender(path))),
-            b'R' => Path::parse(payload).map(|path| Self::Rcpt(Recipient(path))),
+            b'M' => Sender::parse(payload).map(Self::Mail),
+            b'R' => Recipient::parse(payload).map(Self::Rcpt),
             b'T' => Ok(Self::Data),
             b'U' => first_string(payload).map(|line| Self::Unknown(UnknownCommand { line })),
             b'L' => Header::parse(payload).map(Self::Header),
@@ -120,17 +121,18 @@ impl Command {
         match self {
             Self::Negotiate(offer) => offer.encode(out),
             Self::Macros(set) => {
-                out.put_u8(set.code);
-                out.put_slice(&set.pairs);
+                out.put_u8(set.command_code());
+                out.put_slice(set.raw());
             }
             Self::Connect(connect) => connect.encode(out),
             Self::Helo(Helo { name: string }) | Self::Unknown(UnknownCommand { line: string }) => {
                 out.put_slice(string);
                 out.put_u8(0);
             }
-            Self::Mail(Sender(path)) | Self::Rcpt(Recipient(path)) => out.put_slice(&path.raw),
+            Self::Mail(sender) => out.put_slice(sender.raw()),
+            Self::Rcpt(recipient) => out.put_slice(recipient.raw()),
             Self::Header(header) => {
-                out.put_slice(&header.raw);
+                out.put_slice(header.raw());
                 out.put_u8(0);
             }
             Self::Body(bytes) | Self::EndOfMessage(bytes) => out.put_slice(bytes),
@@ -140,96 +142,6 @@ impl Command {
             | Self::Quit
             | Self::QuitNewConnection => {}
         }
-    }
-}
-
-/// The bytes before the first NUL, which must be there.
-fn first_string(mut payload: Bytes) -> Result<Bytes, &'static str> {
-    let end = memchr(0, &payload).ok_or("a string has no NUL at its end")?;
-    payload.truncate(end);
-    Ok(payload)
-}
-
-/// Cuts text at its first NUL, which no string on the wire can hold.
-pub(crate) fn without_nul(text: impl Into<Bytes>) -> Bytes {
-    let mut text = text.into();
-    text.truncate(memchr(0, &text).unwrap_or(text.len()));
-    text
-}
-
-/// A set of macros for the command that follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MacroSet {
-    code: u8,
-    pairs: Bytes,
-}
-
-impl MacroSet {
-    /// A set from names and values. NULs cut them.
-    pub fn new<N, V>(stage: MacroStage, pairs: impl IntoIterator<Item = (N, V)>) -> Self
-    where
-        N: Into<Bytes>,
-        V: Into<Bytes>,
-    {
-        let mut raw = BytesMut::new();
-        for (name, value) in pairs {
-            for text in [without_nul(name), without_nul(value)] {
-                raw.put_slice(&text);
-                raw.put_u8(0);
-            }
-        }
-        let code = match stage {
-            MacroStage::Connect => b'C',
-            MacroStage::Helo => b'H',
-            MacroStage::Mail => b'M',
-            MacroStage::Rcpt => b'R',
-            MacroStage::Data => b'T',
-            MacroStage::EndOfHeaders => b'N',
-            MacroStage::EndOfMessage => b'E',
-        };
-        Self {
-            code,
-            pairs: raw.freeze(),
-        }
-    }
-
-    fn parse(payload: &Bytes) -> Result<Self, &'static str> {
-        let code = *payload
-            .first()
-            .ok_or("a macro frame does not say for which command")?;
-        Ok(Self {
-            code,
-            pairs: payload.slice(1..),
-        })
-    }
-
-    /// The letter of the command that the macros belong to; not always one with a stage.
-    pub fn command_code(&self) -> u8 {
-        self.code
-    }
-
-    /// The stage; none for commands without macros of their own (C28).
-    pub fn stage(&self) -> Option<MacroStage> {
-        MacroStage::from_command_code(self.code)
-    }
-
-    /// Names and values in turn, each ended by a NUL, as they came.
-    pub fn raw(&self) -> &Bytes {
-        &self.pairs
-    }
-
-    /// Names and values.
-    pub fn iter(&self) -> MacroPairs<'_> {
-        MacroPairs::new(&self.pairs)
-    }
-}
-
-impl<'a> IntoIterator for &'a MacroSet {
-    type Item = (Text<'a>, Text<'a>);
-    type IntoIter = MacroPairs<'a>;
-
-    fn into_iter(self) -> MacroPairs<'a> {
-        self.iter()
     }
 }
 
@@ -283,179 +195,10 @@ impl UnknownCommand {
     }
 }
 
-/// An address of the envelope and its ESMTP arguments, in one piece of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Path {
-    /// Address and arguments, each ended by a NUL.
-    raw: Bytes,
-    address_len: u32,
-}
-
-impl Path {
-    fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
-        let address = without_nul(address);
-        let mut raw = BytesMut::from(&address[..]);
-        raw.put_u8(0);
-        for arg in args {
-            raw.put_slice(&without_nul(arg));
-            raw.put_u8(0);
-        }
-        Self {
-            raw: raw.freeze(),
-            address_len: u32::try_from(address.len()).unwrap_or(u32::MAX),
-        }
-    }
-
-    // libmilter/engine.c dec_argv: split at NULs, an unterminated end is dropped, without any
-    // NUL it is an error (C38, C39)
-    fn parse(mut raw: Bytes) -> Result<Self, &'static str> {
-        let end = memchr(0, &raw).ok_or("an address has no NUL at its end")?;
-        raw.truncate(memchr::memrchr(0, &raw).unwrap_or(end) + 1);
-        Ok(Self {
-            raw,
-            address_len: u32::try_from(end).map_err(|_| "an address is too long")?,
-        })
-    }
-
-    fn address(&self) -> Text<'_> {
-        Text::new(&self.raw[..self.address_len as usize])
-    }
-
-    fn mailbox(&self) -> Text<'_> {
-        let address = self.address().as_bytes();
-        let bare = address
-            .strip_prefix(b"<")
-            .map_or(address, |a| a.strip_suffix(b">").unwrap_or(a));
-        Text::new(bare)
-    }
-
-    fn args(&self) -> EsmtpArgs<'_> {
-        EsmtpArgs::new(&self.raw[self.address_len as usize + 1..])
-    }
-}
-
-macro_rules! envelope_address {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(Path);
-
-        impl $name {
-            /// An address, as a client would write it, and ESMTP arguments. NULs cut them.
-            pub fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
-                Self(Path::new(address, args))
-            }
-
-            /// The address exactly as it came: usually with `<>`, but not if the client left
-            /// them out or the mail did not come by SMTP (Q7).
-            pub fn address(&self) -> Text<'_> {
-                self.0.address()
-            }
-
-            /// The address without `<>`.
-            pub fn mailbox(&self) -> Text<'_> {
-                self.0.mailbox()
-            }
-
-            /// The ESMTP arguments.
-            pub fn args(&self) -> EsmtpArgs<'_> {
-                self.0.args()
-            }
-
-            /// The same in memory of its own, which holds no other part of a connection's
-            /// buffer.
-            #[must_use]
-            pub fn to_owned_copy(&self) -> Self {
-                let Path { raw, address_len } = &self.0;
-                Self(Path { raw: Bytes::copy_from_slice(raw), address_len: *address_len })
-            }
-
-            /// The bytes held.
-            pub fn held_bytes(&self) -> usize {
-                self.0.raw.len()
-            }
-        }
-    };
-}
-
-envelope_address! {
-    /// The sender of a message, from MAIL.
-    Sender
-}
-
-envelope_address! {
-    /// A recipient of a message, from RCPT.
-    Recipient
-}
-
-impl Sender {
-    /// Whether this is the null sender, `<>`, of bounces and the like. Mail that did not come by
-    /// SMTP has the empty string there.
-    pub fn is_null(&self) -> bool {
-        self.mailbox().is_empty()
-    }
-}
-
-/// A header field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Name, NUL, value.
-    raw: Bytes,
-    name_len: u32,
-}
-
-impl Header {
-    /// A header field, the value as the negotiation wants it (see [`value`](Self::value)).
-    /// NULs cut name and value.
-    pub fn new(name: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        let name = without_nul(name);
-        let mut raw = BytesMut::from(&name[..]);
-        raw.put_u8(0);
-        raw.put_slice(&without_nul(value));
-        Self {
-            raw: raw.freeze(),
-            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
-        }
-    }
-
-    // libmilter/engine.c st_header: both strings and a NUL at the end (C41)
-    fn parse(mut raw: Bytes) -> Result<Self, &'static str> {
-        let name = memchr(0, &raw).ok_or("a header name has no NUL at its end")?;
-        let value = memchr(0, &raw[name + 1..]).ok_or("a header value has no NUL at its end")?;
-        raw.truncate(name + 1 + value);
-        Ok(Self {
-            raw,
-            name_len: u32::try_from(name).map_err(|_| "a header name is too long")?,
-        })
-    }
-
-    /// The name, without the colon.
-    pub fn name(&self) -> Text<'_> {
-        Text::new(&self.raw[..self.name_len as usize])
-    }
-
-    /// The value. Folded lines are separated by a bare LF and keep their white space.
-    ///
-    /// One space after the colon is left out, unless leading space was negotiated, in which case
-    /// the value begins right behind the colon.
-    pub fn value(&self) -> Text<'_> {
-        Text::new(&self.raw[self.name_len as usize + 1..])
-    }
-
-    /// The name as a slice of the connection's buffer, without copying.
-    pub fn name_bytes(&self) -> Bytes {
-        self.raw.slice(..self.name_len as usize)
-    }
-
-    /// The value as a slice of the connection's buffer, without copying.
-    pub fn value_bytes(&self) -> Bytes {
-        self.raw.slice(self.name_len as usize + 1..)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::macros::MacroStage;
 
     fn parse(code: u8, payload: &'static [u8]) -> Result<Command, MalformedFrame> {
         Command::parse(code, Bytes::from_static(payload)).expect("known")

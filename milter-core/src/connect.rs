@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr;
 
 use crate::Text;
-use crate::command::without_nul;
+use crate::strings::without_nul;
 
 /// The connection of an SMTP client, as the MTA tells it (`C`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,19 +22,22 @@
 pub use crate::codec::{
     CodecError, DEFAULT_MAX_PAYLOAD, FilterCodec, Foreign, MAX_PAYLOAD, MalformedFrame, MtaCodec,
 };
-pub use crate::command::{Command, Header, Helo, MacroSet, Recipient, Sender, UnknownCommand};
+pub use crate::command::{Command, Helo, UnknownCommand};
 pub use crate::connect::{ClientAddr, Connect};
+pub use crate::envelope::{Recipient, Sender};
 pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
     decode_xtext,
 };
-pub use crate::macros::{MacroPairs, MacroStage, Macros};
+pub use crate::flags::{Actions, DataSize, Steps};
+pub use crate::header::Header;
+pub use crate::macros::{MacroPairs, MacroSet, MacroStage, Macros};
 pub use crate::modification::{
     AddressProblem, Modification, ModificationDecodeError, ModificationError, ModificationKind,
 };
 pub use crate::negotiate::{
-    Actions, Agreement, DataSize, MacroLists, MacroRequestError, Needs, NegotiationError,
-    NotAgreed, Offer, OfferReply, ReplyMode, Steps, negotiate,
+    Agreement, MacroLists, MacroRequestError, Needs, NegotiationError, NotAgreed, Offer,
+    OfferReply, ReplyMode, negotiate,
 };
 pub use crate::reply::Reply;
 pub use crate::smtp_reply::{
@@ -47,7 +50,10 @@ pub use crate::verdict::{NotAllowed, Verdict};
 mod codec;
 mod command;
 mod connect;
+mod envelope;
 mod esmtp;
+mod flags;
+mod header;
 mod lines;
 pub mod macros;
 mod modification;
@@ -56,5 +62,6 @@ mod reply;
 mod smtp_reply;
 mod stage;
 pub mod state;
+mod strings;
 mod text;
 mod verdict;

@@ -7,7 +7,10 @@ use memchr::memchr;
 
 use crate::Text;
 
+pub use set::MacroSet;
+
 pub mod names;
+mod set;
 
 /// The stages for which an MTA has a list of macros to send.
 ///
@@ -200,12 +203,6 @@ pub struct MacroPairs<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> MacroPairs<'a> {
-    pub(crate) fn new(pairs: &'a [u8]) -> Self {
-        Self { rest: pairs }
-    }
-}
-
 impl<'a> Iterator for MacroPairs<'a> {
     type Item = (Text<'a>, Text<'a>);
 
@@ -222,7 +219,7 @@ impl<'a> Iterator for MacroPairs<'a> {
 }
 
 fn find<'a>(set: &'a [u8], name: &[u8]) -> Option<Text<'a>> {
-    MacroPairs::new(set).find_map(|(n, v)| (without_braces(n.as_bytes()) == name).then_some(v))
+    MacroPairs { rest: set }.find_map(|(n, v)| (without_braces(n.as_bytes()) == name).then_some(v))
 }
 
 /// `{name}` as `name`.

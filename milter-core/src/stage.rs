@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::negotiate::Steps;
+use crate::flags::Steps;
 
 /// A point of the SMTP session at which the MTA asks the filter for a verdict.
 ///

@@ -151,7 +151,8 @@ mod tests {
     use Stage::{Body, Data, EndOfHeaders, EndOfMessage, Header, Mail, Rcpt};
 
     use super::*;
-    use crate::negotiate::{Needs, Offer, Steps, negotiate};
+    use crate::flags::Steps;
+    use crate::negotiate::{Needs, Offer, negotiate};
 
     #[test]
     fn c61_verdicts_that_mtas_cannot_bear() {

@@ -94,7 +94,7 @@ async fn a_mail_accepted_early_is_marked_and_the_filter_left_alone() {
         assert_eq!(*rcpt.verdict(), Verdict::Continue);
         let done = ask(&mut service, end()).await;
         assert_eq!((done.verdict(), done.edits().len()), (&Verdict::Accept, 1));
-        ask(
+        let _ = ask(
             &mut service,
             Event::MessageEnd(Outcome::Verdict(Verdict::Accept)),
         )

@@ -1,9 +1,9 @@
 //! What the two sides agreed on.
 
-use super::flags::{Actions, DataSize, Steps, flag_names};
 use super::macro_lists::MacroLists;
 use super::needs::Needs;
 use super::{Offer, OfferReply, VERSION};
+use crate::flags::{Actions, DataSize, Steps, flag_names};
 use crate::modification::Modification;
 use crate::stage::{Stage, Stages};
 

@@ -8,14 +8,13 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::flags::{Actions, Steps, flag_names};
+
 mod agreement;
-mod flags;
 mod macro_lists;
 mod needs;
 
 pub use agreement::{Agreement, NotAgreed, ReplyMode};
-pub(crate) use flags::flag_names;
-pub use flags::{Actions, DataSize, Steps};
 pub use macro_lists::{MacroLists, MacroRequestError};
 pub use needs::Needs;
 

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::flags::{Actions, DataSize, Steps};
 use super::macro_lists::MacroRequest;
+use crate::flags::{Actions, DataSize, Steps};
 use crate::macros::MacroStage;
 use crate::stage::{Stage, Stages};
 

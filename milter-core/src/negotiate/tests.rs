@@ -1,4 +1,5 @@
 use super::*;
+use crate::flags::DataSize;
 use crate::macros::MacroStage;
 use crate::modification::Modification;
 use crate::stage::Stage;

@@ -109,11 +109,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if let Some(command) = self.ahead.take() {
             return Poll::Ready(Ok(command));
         }
+        // While whole frames are left to read the replies can wait.
+        if !self.framed.codec().has_frame(self.framed.read_buffer())
+            && let Poll::Ready(Err(lost)) = self.poll_flush(cx)
+        {
+            return Poll::Ready(Err(lost));
+        }
         if let Poll::Ready(command) = self.poll_read(cx) {
             return Poll::Ready(command);
-        }
-        if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
-            return Poll::Ready(Err(lost));
         }
         match self.poll_stop(cx) {
             Level::Cut => return Poll::Ready(Err(Lost::Cut)),

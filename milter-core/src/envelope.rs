@@ -1,0 +1,130 @@
+//! The addresses of the envelope.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use memchr::{memchr, memrchr};
+
+use crate::Text;
+use crate::esmtp::EsmtpArgs;
+use crate::strings::without_nul;
+
+/// An address of the envelope and its ESMTP arguments, in one piece of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Path {
+    /// Address and arguments, each ended by a NUL.
+    raw: Bytes,
+    address_len: u32,
+}
+
+impl Path {
+    fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
+        let address = without_nul(address);
+        let mut raw = BytesMut::from(&address[..]);
+        raw.put_u8(0);
+        for arg in args {
+            raw.put_slice(&without_nul(arg));
+            raw.put_u8(0);
+        }
+        Self {
+            raw: raw.freeze(),
+            address_len: u32::try_from(address.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    // libmilter/engine.c dec_argv: split at NULs, an unterminated end is dropped, without any
+    // NUL it is an error (C38, C39)
+    fn parse(mut raw: Bytes) -> Result<Self, &'static str> {
+        let end = memchr(0, &raw).ok_or("an address has no NUL at its end")?;
+        raw.truncate(memrchr(0, &raw).unwrap_or(end) + 1);
+        Ok(Self {
+            raw,
+            address_len: u32::try_from(end).map_err(|_| "an address is too long")?,
+        })
+    }
+
+    fn address(&self) -> Text<'_> {
+        Text::new(&self.raw[..self.address_len as usize])
+    }
+
+    fn mailbox(&self) -> Text<'_> {
+        let address = self.address().as_bytes();
+        let bare = address
+            .strip_prefix(b"<")
+            .map_or(address, |a| a.strip_suffix(b">").unwrap_or(a));
+        Text::new(bare)
+    }
+
+    fn args(&self) -> EsmtpArgs<'_> {
+        EsmtpArgs::new(&self.raw[self.address_len as usize + 1..])
+    }
+}
+
+macro_rules! envelope_address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(Path);
+
+        impl $name {
+            /// An address, as a client would write it, and ESMTP arguments. NULs cut them.
+            pub fn new<A: Into<Bytes>>(address: impl Into<Bytes>, args: impl IntoIterator<Item = A>) -> Self {
+                Self(Path::new(address, args))
+            }
+
+            /// The address exactly as it came: usually with `<>`, but not if the client left
+            /// them out or the mail did not come by SMTP (Q7).
+            pub fn address(&self) -> Text<'_> {
+                self.0.address()
+            }
+
+            /// The address without `<>`.
+            pub fn mailbox(&self) -> Text<'_> {
+                self.0.mailbox()
+            }
+
+            /// The ESMTP arguments.
+            pub fn args(&self) -> EsmtpArgs<'_> {
+                self.0.args()
+            }
+
+            /// The same in memory of its own, which holds no other part of a connection's
+            /// buffer.
+            #[must_use]
+            pub fn to_owned_copy(&self) -> Self {
+                let Path { raw, address_len } = &self.0;
+                Self(Path { raw: Bytes::copy_from_slice(raw), address_len: *address_len })
+            }
+
+            pub(crate) fn parse(payload: Bytes) -> Result<Self, &'static str> {
+                Path::parse(payload).map(Self)
+            }
+
+            /// Address and arguments as they are sent.
+            pub(crate) fn raw(&self) -> &[u8] {
+                &self.0.raw
+            }
+
+            /// The bytes held.
+            pub fn held_bytes(&self) -> usize {
+                self.0.raw.len()
+            }
+        }
+    };
+}
+
+envelope_address! {
+    /// The sender of a message, from MAIL.
+    Sender
+}
+
+envelope_address! {
+    /// A recipient of a message, from RCPT.
+    Recipient
+}
+
+impl Sender {
+    /// Whether this is the null sender, `<>`, of bounces and the like. Mail that did not come by
+    /// SMTP has the empty string there.
+    pub fn is_null(&self) -> bool {
+        self.mailbox().is_empty()
+    }
+}
