@@ -1,35 +1,10 @@
-//! A filter that does what a file tells it to do, and writes down what it saw.
-//!
-//! With it a mail server, or a library for filters, is tested from outside: behind real servers,
-//! by other people's clients, and against other filters that obey the same file.
-//!
-//! ```text
-//! control --listen inet:10025@127.0.0.1 --control rules --trace trace
-//! ```
-//!
-//! Both files are lines of words, see [`words`]. The control file is read anew for each
-//! connection of an MTA; a missing one is an empty one.
-//!
-//! ```text
-//! # what is negotiated: steps, actions, macros, or refuse
-//! option steps nobody nr_header
-//! # a rule: STAGE[:SELECTOR] ACTION WORD...
-//! rcpt:nobody@example.net reply 550 5.1.1 No%20such%20user
-//! eom addheader X-Seen by%20control
-//! ```
-//!
-//! STAGE is one of `connect helo mail rcpt data header eoh body eom unknown`. At each callback
-//! the rules that fit run in the order of the file, and the first verdict (`continue accept
-//! reject tempfail discard skip reply`) ends it. The other actions are `setreply addheader
-//! insheader chgheader delheader addrcpt delrcpt chgfrom replbody replfill quarantine progress
-//! macro sleep`. A header `X-Test` is a rule for its own message: `X-Test: eom reject`.
-//!
-//! What the library refuses to do is traced as `failed ACTION`, and the rules go on.
+#![doc = include_str!("README.md")]
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use milter_tower::{Address, BoxError, serve};
-use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::filter::Control;
 
@@ -41,7 +16,7 @@ mod words;
 
 /// Does what a file tells it to do, and writes down what it saw
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = HELP)]
 struct Args {
     /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH
     #[arg(long, default_value = "inet:10025@127.0.0.1")]
@@ -53,6 +28,14 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     trace: PathBuf,
 }
+
+const HELP: &str = "\
+Rules are lines such as
+  rcpt:nobody@example.net reply 550 5.1.1 No%20such%20user
+  eom addheader X-Seen by%20control
+Everything that can stand there is in README.md beside this program's source.
+
+For tests only: a mail may carry rules of its own, in headers X-Test.";
 
 /// How long messages in progress may take when the filter is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
