@@ -52,8 +52,8 @@
 pub use milter_core::{
     Actions, Agreement, BodyType, ClientAddr, Connect, DataSize, EnhancedCode, EsmtpArg, EsmtpArgs,
     Header, Helo, MacroStage, Macros, Modification, ModificationError, ModificationKind, Needs,
-    Offer, Recipient, ReplyMode, Sender, SmtpReply, SmtpReplyBuilder, SmtpReplyError, Stage,
-    Stages, Steps, Text, UnknownCommand, Verdict, macros,
+    NotAgreed, NotAllowed, Offer, Recipient, ReplyMode, Sender, SmtpReply, SmtpReplyBuilder,
+    SmtpReplyError, Stage, Stages, Steps, Text, UnknownCommand, Verdict, macros,
 };
 
 pub use crate::address::{Address, AddressError};
