@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 use tracing::{Span, field};
 
-use super::{Driver, End, Scope};
+use super::{Driver, End, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
@@ -280,16 +280,15 @@ where
         if let Err(failure) = self.make().await? {
             return Ok(Err(failure));
         }
-        let response = match self.ask(Event::Negotiate(self.offer), None).await? {
+        let needs = match self.ask(Event::Negotiate(self.offer), None).await? {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => response,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(response) => needs_of(response),
+            Err(failure) => Err(failure),
         };
-        if !self
-            .agreement
-            .serves(&response.needs_asked().cloned().unwrap_or_default())
-        {
-            return Ok(Err(Failure::Unfit));
+        match needs {
+            Ok(needs) if self.agreement.serves(&needs) => {}
+            Ok(_) => return Ok(Err(Failure::Unfit)),
+            Err(failure) => return Ok(Err(failure)),
         }
         let connect = self
             .session

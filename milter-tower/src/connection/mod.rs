@@ -134,6 +134,20 @@ where
     }
 }
 
+/// What a service needs, as it answered the offer.
+fn needs_of(response: Response) -> Result<Needs, Failure> {
+    let needs = response.needs_asked().cloned().unwrap_or_default();
+    let (verdict, edits) = response.into_parts()?;
+    if verdict != Verdict::Continue {
+        // A layer that refuses whatever comes, say: its service was not asked.
+        return Err(Failure::NotNeeds(verdict.name()));
+    }
+    if !edits.is_empty() {
+        return Err(Failure::NotNeeds("modifications"));
+    }
+    Ok(needs)
+}
+
 /// Why a driver stops.
 enum End {
     /// The MTA said goodbye.
@@ -170,11 +184,13 @@ where
             Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
             Err(failure) => Err(failure),
         };
-        match asked {
+        let needs = match asked {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => {
-                self.needs = response.needs_asked().cloned().unwrap_or_default();
-            }
+            Ok(response) => needs_of(response),
+            Err(failure) => Err(failure),
+        };
+        match needs {
+            Ok(needs) => self.needs = needs,
             Err(failure) if self.settings.on_negotiate_failure == OnNegotiateFailure::Close => {
                 return Err(ConnectionError::NegotiateFailed(failure).into());
             }
