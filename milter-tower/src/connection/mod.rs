@@ -57,6 +57,8 @@ struct Driver<IO, M, S> {
     told: bool,
     /// The service wants no more of the message's body.
     skips: bool,
+    /// Since when the MTA waits for an answer, if longer than the service was asked for it.
+    since: Option<Instant>,
     progress: Progress,
     span: Span,
     message_span: Span,
@@ -99,6 +101,7 @@ where
         decided: Verdict::Accept,
         told: false,
         skips: false,
+        since: None,
         progress: Progress::default(),
         span,
         message_span: Span::none(),
@@ -235,9 +238,13 @@ where
                     begins_message,
                 } => {
                     if begins_message {
-                        self.begin_message().await?;
+                        self.begin_message();
+                    }
+                    if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
+                        self.mend(stage).await?;
                     }
                     self.deliver(command, stage).await?;
+                    self.since = None;
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
@@ -312,7 +319,8 @@ where
     async fn make(&mut self) -> Called<()> {
         let limit = self.settings.time_for(None, Mta::Unknown);
         let start = Instant::now();
-        let call = self.link.call(start, start + limit, None, false);
+        let deadline = self.since.unwrap_or(start) + limit;
+        let call = self.link.call(start, deadline, None, false);
         let peer = self.session.peer().clone();
         self.filter
             .renew(&mut self.link, call, limit, peer, &self.span)
@@ -324,7 +332,8 @@ where
         let mta = self.session.mta();
         let limit = self.settings.time_for(stage, mta);
         let start = Instant::now();
-        let deadline = start + limit;
+        let since = self.since.filter(|_| !event.is_end());
+        let deadline = since.unwrap_or(start) + limit;
         let at_end = stage == Some(Stage::EndOfMessage);
         // Sendmail takes progress at the end of the message only (Q10).
         let ticks =
