@@ -8,10 +8,11 @@
 //! command means, the [`Driver`] keeps what is known of the session and answers, and
 //! [`Filter`](filter::Filter) calls the service and survives whatever it does.
 
+use std::io;
 use std::sync::Arc;
 
 use milter_core::state::{Ends, StateMachine, Step, Transition};
-use milter_core::{Agreement, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
+use milter_core::{Agreement, CodecError, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
@@ -125,6 +126,12 @@ where
         let command = match std::future::poll_fn(|cx| link.poll_next(cx, true)).await {
             Ok(command) => command,
             Err(Lost::Eof | Lost::Drained | Lost::Cut) => return Ok(None),
+            // Load balancers that look whether somebody listens end with a reset.
+            Err(Lost::Codec(CodecError::Io(error)))
+                if error.kind() == io::ErrorKind::ConnectionReset =>
+            {
+                return Ok(None);
+            }
             Err(Lost::Codec(error)) => return Err(error.into()),
             Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
         };
