@@ -63,6 +63,9 @@ pub enum Failure {
     /// A service that replaces a broken one needs more than was negotiated.
     #[error("the service that replaces a broken one needs what was not negotiated")]
     Unfit,
+    /// The service answered the negotiation with something else than its needs.
+    #[error("the negotiation is answered with needs, not with {0}")]
+    NotNeeds(&'static str),
     /// The service's response cannot be sent.
     #[error(transparent)]
     Verdict(#[from] NotAllowed),

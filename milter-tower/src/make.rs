@@ -1,7 +1,9 @@
 //! A service for each connection.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tower_service::Service;
@@ -9,15 +11,34 @@ use tower_service::Service;
 use crate::session::Peer;
 
 /// Makes the service of each connection by cloning one that is never called itself.
-#[derive(Clone, Debug)]
+///
+/// Clones of this share the prototype, so that a service is cloned once for each connection and
+/// only when one is asked for.
 pub struct Cloned<S> {
-    prototype: S,
+    // Not every service may be looked at from several threads at once.
+    prototype: Arc<Mutex<S>>,
 }
 
 impl<S> Cloned<S> {
     /// Clones this service for each connection.
-    pub const fn new(prototype: S) -> Self {
-        Self { prototype }
+    pub fn new(prototype: S) -> Self {
+        Self {
+            prototype: Arc::new(Mutex::new(prototype)),
+        }
+    }
+}
+
+impl<S> Clone for Cloned<S> {
+    fn clone(&self) -> Self {
+        Self {
+            prototype: Arc::clone(&self.prototype),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Cloned<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloned").finish_non_exhaustive()
     }
 }
 
@@ -31,6 +52,10 @@ impl<S: Clone> Service<Peer> for Cloned<S> {
     }
 
     fn call(&mut self, _: Peer) -> Self::Future {
-        ready(Ok(self.prototype.clone()))
+        // A prototype whose clone panics may work the next time.
+        let prototype = self.prototype.lock();
+        ready(Ok(prototype
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()))
     }
 }

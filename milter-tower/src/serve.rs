@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -275,10 +276,9 @@ where
     let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
 
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
+        let accepted = match select(&mut shutdown, pin!(listener.accept())).await {
+            Either::Left(_) => break,
+            Either::Right((accepted, _)) => accepted,
         };
         match accepted {
             Ok((io, address)) => {
@@ -298,9 +298,9 @@ where
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
-                tokio::select! {
-                    () = &mut shutdown => break,
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                let pause = pin!(tokio::time::sleep(ACCEPT_PAUSE));
+                if let Either::Left(_) = select(&mut shutdown, pause).await {
+                    break;
                 }
             }
         }
@@ -427,17 +427,16 @@ where
     });
     let mut whole = Report::default();
     let mut running = true;
-    loop {
-        tokio::select! {
-            () = &mut shutdown, if running => running = false,
-            report = reports.recv() => match report {
-                Some(report) => {
-                    let report = report?;
-                    whole.accepted += report.accepted;
-                    whole.cut += report.cut;
-                }
-                None => return Ok(whole),
-            },
+    let mut next_report = std::future::poll_fn(|cx| {
+        if running && shutdown.as_mut().poll(cx).is_ready() {
+            running = false;
         }
+        reports.poll_recv(cx)
+    });
+    while let Some(report) = (&mut next_report).await {
+        let report = report?;
+        whole.accepted += report.accepted;
+        whole.cut += report.cut;
     }
+    Ok(whole)
 }

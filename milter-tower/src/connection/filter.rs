@@ -65,7 +65,9 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         self.discard();
-        let made = drive(&mut self.make, peer, link, &mut call, limit, span).await?;
+        // What makes services is asked again even if it panicked.
+        let broke = &mut false;
+        let made = drive(&mut self.make, peer, link, &mut call, limit, span, broke).await?;
         Ok(made
             .map(|service| self.service = Some(service))
             .map_err(|failure| match failure {
@@ -89,17 +91,17 @@ where
         let Some(service) = &mut self.service else {
             return Ok(Err(Failure::Broken));
         };
-        let called = drive(service, request, link, &mut call, limit, span).await;
-        if let Ok(Err(failure)) = &called
-            && failure.breaks_service()
-        {
+        let mut broke = false;
+        let called = drive(service, request, link, &mut call, limit, span, &mut broke).await;
+        if broke || matches!(&called, Ok(Err(failure)) if failure.breaks_service()) {
             self.discard();
         }
         called
     }
 }
 
-/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from.
+/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from;
+/// `broke` tells of one in the drop of a future, also when nobody waits for its answer any more.
 async fn drive<IO, T, R>(
     service: &mut T,
     request: R,
@@ -107,6 +109,7 @@ async fn drive<IO, T, R>(
     call: &mut Call<'_>,
     limit: std::time::Duration,
     span: &Span,
+    broke: &mut bool,
 ) -> Called<T::Response>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -121,17 +124,17 @@ where
             })
     };
 
-    let ready =
-        std::future::poll_fn(
-            |cx| match guard(|| span.in_scope(|| service.poll_ready(cx))) {
-                Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ok(Ok(()))),
-                Ok(Poll::Ready(Err(error))) => {
-                    Poll::Ready(Ok(Err(Failure::NotReady(error.into()))))
-                }
-                Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
-                Err(panic) => Poll::Ready(Ok(Err(panic))),
-            },
-        );
+    let ready = std::future::poll_fn(|cx| {
+        let ready = guard(|| {
+            let ready = span.in_scope(|| service.poll_ready(cx));
+            ready.map_err(|error| Failure::NotReady(error.into()))
+        });
+        match ready {
+            Ok(Poll::Ready(ready)) => Poll::Ready(Ok(ready)),
+            Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
+            Err(panic) => Poll::Ready(Ok(Err(panic))),
+        }
+    });
     if let Err(failure) = ready.await? {
         return Ok(Err(failure));
     }
@@ -145,17 +148,23 @@ where
         let Some(running) = future.as_mut().as_pin_mut() else {
             return Poll::Pending;
         };
-        match guard(|| span.in_scope(|| running.poll(cx))) {
-            Ok(Poll::Ready(Ok(response))) => Poll::Ready(Ok(Ok(response))),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(Ok(Err(Failure::Error(error.into())))),
+        let polled = guard(|| {
+            let polled = span.in_scope(|| running.poll(cx));
+            polled.map_err(|error| Failure::Error(error.into()))
+        });
+        match polled {
+            Ok(Poll::Ready(called)) => Poll::Ready(Ok(called)),
             Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
             Err(panic) => Poll::Ready(Ok(Err(panic))),
         }
     })
     .await;
-    match guard(|| future.set(None)) {
+    match guard(|| span.in_scope(|| future.set(None))) {
         Ok(()) => called,
-        Err(panic) => called.map(|_| Err(panic)),
+        Err(panic) => {
+            *broke = true;
+            called.map(|_| Err(panic))
+        }
     }
 }
 

@@ -144,14 +144,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         cx: &mut Context<'_>,
         call: &mut Call<'_>,
     ) -> Poll<Interrupt> {
-        if call.progress.is_some_and(|progress| progress.take(cx)) {
-            self.put(&Reply::Progress);
-        }
         loop {
             if let Poll::Ready(Err(lost)) = self.poll_flush(cx)
                 && call.watches
             {
                 return Poll::Ready(Interrupt::Lost(lost));
+            }
+            // Nothing is piled up for an MTA that does not read.
+            let reads = self.framed.write_buffer().is_empty();
+            if reads && call.progress.is_some_and(|progress| progress.take(cx)) {
+                self.put(&Reply::Progress);
+                continue;
             }
             if call.watches {
                 if self.ahead.is_none() {
@@ -180,8 +183,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             }
             if call.tick.is_some_and(|tick| now >= tick) {
                 call.tick = Some(now + self.settings.progress_interval);
-                // Nothing is piled up for an MTA that does not read.
-                if self.framed.write_buffer().is_empty() {
+                if reads {
                     self.put(&Reply::Progress);
                 }
             }

@@ -8,10 +8,11 @@ use milter_core::{
     Stage, Verdict,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
-use super::{Driver, End, Scope};
+use super::{Driver, End, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
@@ -25,7 +26,7 @@ where
     S: Service<Request, Response = Response>,
     S::Error: Into<BoxError>,
 {
-    pub(super) async fn begin_message(&mut self) -> Result<(), End> {
+    pub(super) fn begin_message(&mut self) {
         self.skips = false;
         self.message_span = tracing::info_span!(
             parent: &self.span,
@@ -33,9 +34,22 @@ where
             queue_id = field::Empty,
             client = self.session.client().map(client_for_log).map(field::display),
         );
-        // What is left of a message whose service broke fails; the next one gets a fresh service.
-        if self.filter.is_broken() && self.standing.is_none() {
-            self.replace_service().await?;
+    }
+
+    /// Replaces a service that broke, where something new begins: what is left of the message at
+    /// which it broke fails.
+    pub(super) async fn mend(&mut self, before: Stage) -> Result<(), End> {
+        if !self.filter.is_broken() || self.standing.is_some() {
+            return Ok(());
+        }
+        // The MTA waits for the answer to this command only.
+        self.since = Some(Instant::now());
+        if let Err(failure) = self.introduce(before).await? {
+            self.filter.discard();
+            self.log_failure("replace", &failure);
+            if matches!(failure, Failure::Unfit) {
+                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
+            }
         }
         Ok(())
     }
@@ -266,31 +280,19 @@ where
     }
 
     /// Makes a service in the place of one that broke, and shows it what it has to know.
-    async fn replace_service(&mut self) -> Result<(), End> {
-        if let Err(failure) = self.introduce().await? {
-            self.filter.discard();
-            self.log_failure("replace", &failure);
-            if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
-            }
-        }
-        Ok(())
-    }
-
-    async fn introduce(&mut self) -> Result<Result<(), Failure>, End> {
+    async fn introduce(&mut self, before: Stage) -> Result<Result<(), Failure>, End> {
         if let Err(failure) = self.make().await? {
             return Ok(Err(failure));
         }
-        let response = match self.ask(Event::Negotiate(self.offer), None).await? {
+        let needs = match self.ask(Event::Negotiate(self.offer), None).await? {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => response,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(response) => needs_of(response),
+            Err(failure) => Err(failure),
         };
-        if !self
-            .agreement
-            .serves(&response.needs_asked().cloned().unwrap_or_default())
-        {
-            return Ok(Err(Failure::Unfit));
+        match needs {
+            Ok(needs) if self.agreement.serves(&needs) => {}
+            Ok(_) => return Ok(Err(Failure::Unfit)),
+            Err(failure) => return Ok(Err(failure)),
         }
         let connect = self
             .session
@@ -299,12 +301,14 @@ where
         let greeting = self
             .session
             .greeting()
+            .filter(|_| before != Stage::Helo)
             .map(|helo| (Event::Helo(helo), Stage::Helo));
         for (event, stage) in connect.into_iter().chain(greeting) {
             if !self.agreement.delivers(stage) {
                 continue;
             }
-            let checked = match self.ask(event, Some(stage)).await? {
+            // No stage: the MTA waits for another answer, and is told nothing meanwhile.
+            let checked = match self.ask(event, None).await? {
                 Ok(response) => self.check(stage, response),
                 Err(failure) => Err(failure),
             };
@@ -313,6 +317,7 @@ where
                 // the messages that are left.
                 Ok((verdict, _)) if verdict != Verdict::Continue => {
                     self.standing = Some((Scope::Session, verdict));
+                    break;
                 }
                 Ok(_) => {}
                 Err(failure) => return Ok(Err(failure)),

@@ -8,10 +8,11 @@
 //! command means, the [`Driver`] keeps what is known of the session and answers, and
 //! [`Filter`](filter::Filter) calls the service and survives whatever it does.
 
+use std::io;
 use std::sync::Arc;
 
 use milter_core::state::{Ends, StateMachine, Step, Transition};
-use milter_core::{Agreement, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
+use milter_core::{Agreement, CodecError, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
@@ -57,6 +58,8 @@ struct Driver<IO, M, S> {
     told: bool,
     /// The service wants no more of the message's body.
     skips: bool,
+    /// Since when the MTA waits for an answer, if longer than the service was asked for it.
+    since: Option<Instant>,
     progress: Progress,
     span: Span,
     message_span: Span,
@@ -92,11 +95,26 @@ where
         decided: Verdict::Accept,
         told: false,
         skips: false,
+        since: None,
         progress: Progress::default(),
         span: Span::none(),
         message_span: Span::none(),
     };
     async move { driver.run().await }
+}
+
+/// What a service needs, as it answered the offer.
+fn needs_of(response: Response) -> Result<Needs, Failure> {
+    let needs = response.needs_asked().cloned().unwrap_or_default();
+    let (verdict, edits) = response.into_parts()?;
+    if verdict != Verdict::Continue {
+        // A layer that refuses whatever comes, say: its service was not asked.
+        return Err(Failure::NotNeeds(verdict.name()));
+    }
+    if !edits.is_empty() {
+        return Err(Failure::NotNeeds("modifications"));
+    }
+    Ok(needs)
 }
 
 /// Why a driver stops.
@@ -149,6 +167,12 @@ where
             let command = match std::future::poll_fn(|cx| self.link.poll_next(cx, true)).await {
                 Ok(command) => command,
                 Err(Lost::Eof | Lost::Drained | Lost::Cut) => return Ok(false),
+                // Load balancers that look whether somebody listens end with a reset.
+                Err(Lost::Codec(CodecError::Io(error)))
+                    if error.kind() == io::ErrorKind::ConnectionReset =>
+                {
+                    return Ok(false);
+                }
                 Err(Lost::Codec(error)) => return Err(error.into()),
                 Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
             };
@@ -169,11 +193,13 @@ where
             Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
             Err(failure) => Err(failure),
         };
-        match asked {
+        let needs = match asked {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => {
-                self.needs = response.needs_asked().cloned().unwrap_or_default();
-            }
+            Ok(response) => needs_of(response),
+            Err(failure) => Err(failure),
+        };
+        match needs {
+            Ok(needs) => self.needs = needs,
             Err(failure) if self.settings.on_negotiate_failure == OnNegotiateFailure::Close => {
                 return Err(ConnectionError::NegotiateFailed(failure).into());
             }
@@ -218,9 +244,13 @@ where
                     begins_message,
                 } => {
                     if begins_message {
-                        self.begin_message().await?;
+                        self.begin_message();
+                    }
+                    if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
+                        self.mend(stage).await?;
                     }
                     self.deliver(command, stage).await?;
+                    self.since = None;
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
@@ -295,7 +325,8 @@ where
     async fn make(&mut self) -> Called<()> {
         let limit = self.settings.time_for(None, Mta::Unknown);
         let start = Instant::now();
-        let call = self.link.call(start, start + limit, None, false);
+        let deadline = self.since.unwrap_or(start) + limit;
+        let call = self.link.call(start, deadline, None, false);
         let peer = self.session.peer().clone();
         self.filter
             .renew(&mut self.link, call, limit, peer, &self.span)
@@ -307,7 +338,8 @@ where
         let mta = self.session.mta();
         let limit = self.settings.time_for(stage, mta);
         let start = Instant::now();
-        let deadline = start + limit;
+        let since = self.since.filter(|_| !event.is_end());
+        let deadline = since.unwrap_or(start) + limit;
         let at_end = stage == Some(Stage::EndOfMessage);
         // Sendmail takes progress at the end of the message only (Q10).
         let ticks =
