@@ -1,0 +1,19 @@
+//! The server against an MTA in small: what goes over the wire, and what a service sees.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod calls;
+mod ends;
+mod failures;
+mod faults;
+mod frames;
+mod illegal;
+mod instances;
+mod negotiate;
+mod progress;
+mod replies;
+mod serving;
+mod session;
+mod silent;
+mod tracing;

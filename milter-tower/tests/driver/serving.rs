@@ -1,0 +1,201 @@
+//! Servers on real sockets: they begin, end in good order, and leave nothing behind.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use milter_core::{Command, Reply};
+use milter_tower::{Address, Event, Report, Response, Stream, serve};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::common::{Act, Log, Mta, Scripted, eom, mail, proceeding};
+
+type Server = JoinHandle<std::io::Result<Report>>;
+
+/// A server at an address; what is sent stops it.
+async fn serving(
+    address: Address,
+    service: Scripted,
+    grace: Duration,
+) -> (Address, Server, oneshot::Sender<()>) {
+    let listener = address.bind().await.unwrap();
+    let address = listener.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = serve(listener, service)
+        .with_graceful_shutdown(async { drop(stopped.await) })
+        .grace_period(grace);
+    (address, tokio::spawn(server.into_future()), stop)
+}
+
+async fn dial(address: &Address) -> Mta<Stream> {
+    Mta::new(match address {
+        Address::Inet { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await;
+            Stream::Tcp(stream.unwrap())
+        }
+        Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await.unwrap()),
+        other => panic!("{other:?}"),
+    })
+}
+
+async fn stopped(server: Server) -> Report {
+    let ended = timeout(Duration::from_secs(20), server).await;
+    ended.expect("the server stops").unwrap().unwrap()
+}
+
+async fn quit<IO: AsyncRead + AsyncWrite + Unpin>(mut mta: Mta<IO>) {
+    mta.send(Command::Quit).await;
+    mta.closed().await;
+}
+
+fn addresses(dir: &Path) -> [Address; 2] {
+    [Address::inet("127.0.0.1", 0), Address::unix(dir.join("s"))]
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn serves_over_tcp_and_unix_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in addresses(dir.path()) {
+        let (service, log) = proceeding();
+        let (address, server, stop) = serving(address, service, LONG).await;
+        let (mut one, mut two) = (dial(&address).await, dial(&address).await);
+        one.greet().await;
+        two.greet().await;
+        assert_eq!(one.message().await, "McRcTcUcLcNcBcEc");
+        assert_eq!(two.message().await, "McRcTcUcLcNcBcEc");
+        quit(one).await;
+        quit(two).await;
+        stop.send(()).unwrap();
+        let report = stopped(server).await;
+        assert_eq!((report.accepted, report.cut), (2, 0));
+        assert_eq!(log.count("close"), 2);
+    }
+    assert!(!dir.path().join("s").exists(), "the socket is removed");
+}
+
+#[tokio::test]
+async fn shutdown_closes_who_is_idle_at_once_and_lets_messages_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in addresses(dir.path()) {
+        let (service, log) = proceeding();
+        let (address, server, stop) = serving(address, service, LONG).await;
+        let mut silent = dial(&address).await;
+        let mut idle = dial(&address).await;
+        let mut busy = dial(&address).await;
+        idle.greet().await;
+        assert_eq!(idle.message().await, "McRcTcUcLcNcBcEc");
+        busy.greet().await;
+        assert_eq!(busy.ask(mail()).await, Reply::Continue);
+        stop.send(()).unwrap();
+        silent.closed().await;
+        idle.closed().await;
+        assert_eq!(busy.ask(crate::common::header()).await, Reply::Continue);
+        assert_eq!(busy.ask(eom()).await, Reply::Continue);
+        busy.closed().await;
+        let report = stopped(server).await;
+        assert_eq!((report.accepted, report.cut), (3, 0));
+        assert_eq!((log.count("end: accept"), log.count("close")), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn shutdown_cuts_what_does_not_end() {
+    for hangs in [false, true] {
+        let (service, log) = Scripted::new(move |request, _| match request.event() {
+            Event::Header(_) if hangs => Act::Hang,
+            _ => Response::proceed().into(),
+        });
+        let grace = Duration::from_millis(200);
+        let (address, server, stop) = serving(Address::inet("127.0.0.1", 0), service, grace).await;
+        let mut mta = dial(&address).await;
+        mta.greet().await;
+        assert_eq!(mta.ask(mail()).await, Reply::Continue);
+        if hangs {
+            mta.send(crate::common::header()).await;
+        }
+        stop.send(()).unwrap();
+        mta.closed().await;
+        let report = stopped(server).await;
+        assert_eq!((report.accepted, report.cut), (1, 1));
+        let seen = log.all();
+        assert_eq!(seen[seen.len() - 2..], ["end: lost", "close"]);
+    }
+}
+
+#[tokio::test]
+async fn serves_on_threads_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in addresses(dir.path()) {
+        let (service, log) = proceeding();
+        let listener = address.bind().await.unwrap();
+        let address = listener.address();
+        let (stop, stopping) = oneshot::channel::<()>();
+        let server = serve(listener, service)
+            .with_graceful_shutdown(async { drop(stopping.await) })
+            .grace_period(LONG)
+            .threads(NonZeroUsize::new(2).unwrap());
+        let server = tokio::spawn(server.into_future());
+        let mut mtas = Vec::new();
+        for _ in 0..8 {
+            let mut mta = dial(&address).await;
+            mta.greet().await;
+            assert_eq!(mta.message().await, "McRcTcUcLcNcBcEc");
+            mtas.push(mta);
+        }
+        stop.send(()).unwrap();
+        for mta in &mut mtas {
+            mta.closed().await;
+        }
+        assert_eq!(stopped(server).await.accepted, 8);
+        assert_eq!(log.count("close"), 8);
+    }
+    assert!(!dir.path().join("s").exists());
+}
+
+#[tokio::test]
+async fn unix_sockets_stale_live_and_foreign() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    // What a process left that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let (_, server, stop) = serving(Address::unix(&path), proceeding().0, LONG).await;
+    assert!(Address::unix(&path).bind().await.is_err(), "one is there");
+    let mut mta = dial(&Address::unix(&path)).await;
+    mta.greet().await;
+    quit(mta).await;
+    stop.send(()).unwrap();
+    stopped(server).await;
+    assert!(!path.exists());
+
+    std::fs::write(&path, "a file").unwrap();
+    assert!(Address::unix(&path).bind().await.is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
+
+#[tokio::test]
+async fn listeners_of_tokio_serve_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (service, log): (_, Log) = proceeding();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let path = dir.path().join("s");
+    let unix = UnixListener::bind(&path).unwrap();
+    let servers = [
+        tokio::spawn(serve(tcp, service.clone()).into_future()),
+        tokio::spawn(serve(unix, service).into_future()),
+    ];
+    for address in [Address::inet("127.0.0.1", port), Address::unix(&path)] {
+        let mut mta = dial(&address).await;
+        mta.greet().await;
+        quit(mta).await;
+    }
+    assert_eq!(log.count("close"), 2);
+    servers.iter().for_each(JoinHandle::abort);
+}
