@@ -140,11 +140,11 @@ impl Listener for BoundListener {
         match &mut self.inner {
             Inner::Tcp(listener) => {
                 let (stream, peer) = Listener::accept(listener).await?;
-                Ok((Stream::new(StreamInner::Tcp(stream)), peer))
+                Ok((stream.into(), peer))
             }
             Inner::Unix(listener, _) => {
                 let (stream, peer) = Listener::accept(listener).await?;
-                Ok((Stream::new(StreamInner::Unix(stream)), peer))
+                Ok((stream.into(), peer))
             }
         }
     }
@@ -177,14 +177,13 @@ impl Stream {
     /// Sendmail sends macros and command in two small writes. The second waits for the
     /// acknowledgement of the first, which the kernel would delay by 40 ms.
     fn acknowledge(&mut self) {
+        let done = std::mem::replace(&mut self.acknowledged, true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let StreamInner::Tcp(stream) = &self.inner
-            && !self.acknowledged
-        {
-            // It is only slower without.
-            let _ = stream.set_quickack(true);
+        match &self.inner {
+            // Where it cannot be done it is only slower.
+            StreamInner::Tcp(stream) if !done => drop(stream.set_quickack(true)),
+            _ => {}
         }
-        self.acknowledged = true;
     }
 }
 
@@ -201,6 +200,18 @@ macro_rules! each {
             }
         }
     };
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::new(StreamInner::Tcp(stream))
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self::new(StreamInner::Unix(stream))
+    }
 }
 
 impl AsyncRead for Stream {
@@ -272,11 +283,13 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket
-        && let Err(error) = std::os::unix::net::UnixStream::connect(path)
-        && error.kind() == io::ErrorKind::ConnectionRefused
-    {
-        std::fs::remove_file(path)?;
+    if !is_socket {
+        return Ok(());
     }
-    Ok(())
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
 }

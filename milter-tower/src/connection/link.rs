@@ -110,10 +110,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             return Poll::Ready(Ok(command));
         }
         // While whole frames are left to read the replies can wait.
-        if !self.framed.codec().has_frame(self.framed.read_buffer())
-            && let Poll::Ready(Err(lost)) = self.poll_flush(cx)
-        {
-            return Poll::Ready(Err(lost));
+        if !self.framed.codec().has_frame(self.framed.read_buffer()) {
+            if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(lost));
+            }
         }
         if let Poll::Ready(command) = self.poll_read(cx) {
             return Poll::Ready(command);
@@ -145,10 +145,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         call: &mut Call<'_>,
     ) -> Poll<Interrupt> {
         loop {
-            if let Poll::Ready(Err(lost)) = self.poll_flush(cx)
-                && call.watches
-            {
-                return Poll::Ready(Interrupt::Lost(lost));
+            match self.poll_flush(cx) {
+                Poll::Ready(Err(lost)) if call.watches => {
+                    return Poll::Ready(Interrupt::Lost(lost));
+                }
+                _ => {}
             }
             // Nothing is piled up for an MTA that does not read.
             let reads = self.framed.write_buffer().is_empty();

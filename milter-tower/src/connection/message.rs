@@ -328,13 +328,14 @@ where
 
     /// Postfix has a queue id from the first accepted recipient on, Sendmail from MAIL on (Q23).
     fn record_queue_id(&self, stage: Stage) {
-        if !self.message_span.is_disabled()
-            && matches!(
-                stage,
-                Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfHeaders | Stage::EndOfMessage
-            )
-            && let Some(id) = self.session.queue_id()
-        {
+        let may_be_new = matches!(
+            stage,
+            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfHeaders | Stage::EndOfMessage
+        );
+        if self.message_span.is_disabled() || !may_be_new {
+            return;
+        }
+        if let Some(id) = self.session.queue_id() {
             self.message_span.record("queue_id", field::display(id));
         }
     }

@@ -268,9 +268,10 @@ where
     }
 
     fn take_macros(&mut self, command: &Command) {
-        if let Command::Macros(set) = command
-            && let Some(stage) = set.stage()
-        {
+        let Command::Macros(set) = command else {
+            return;
+        };
+        if let Some(stage) = set.stage() {
             self.session.set_macros(stage, set.raw());
         }
     }

@@ -35,9 +35,9 @@ async fn dial(address: &Address) -> Mta<Stream> {
     Mta::new(match address {
         Address::Inet { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await;
-            Stream::Tcp(stream.unwrap())
+            Stream::from(stream.unwrap())
         }
-        Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await.unwrap()),
+        Address::Unix(path) => Stream::from(UnixStream::connect(path).await.unwrap()),
         other => panic!("{other:?}"),
     })
 }
