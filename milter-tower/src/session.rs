@@ -189,8 +189,10 @@ impl Session {
         let facts = self.facts();
         facts.macros.set(stage, pairs);
         if stage == MacroStage::Connect && !facts.connection.mta_is_set {
-            let version = facts.macros.get_at(stage, names::VERSION);
-            facts.mta = version.map(Mta::from_version).unwrap_or_default();
+            // Once known it stays: the other end of a connection does not change.
+            if let Some(version) = facts.macros.get_at(stage, names::VERSION) {
+                facts.mta = Mta::from_version(version);
+            }
         }
     }
 
