@@ -43,7 +43,7 @@ where
             return Ok(());
         }
         // The MTA waits for the answer to this command only.
-        self.since = Some(Instant::now());
+        self.since.get_or_insert_with(Instant::now);
         if let Err(failure) = self.introduce(before).await? {
             self.filter.discard();
             self.log_failure("replace", &failure);
@@ -252,6 +252,7 @@ where
 
     /// Answers a command, if a reply is due.
     pub(super) async fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), End> {
+        self.since = None;
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
             let allowed = verdict.is_allowed_at(stage);
             let reply = if allowed {

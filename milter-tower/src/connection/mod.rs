@@ -58,7 +58,8 @@ struct Driver<IO, M, S> {
     told: bool,
     /// The service wants no more of the message's body.
     skips: bool,
-    /// Since when the MTA waits for an answer, if longer than the service was asked for it.
+    /// Since when the MTA may have waited for the next answer, if longer than the service is
+    /// asked for it.
     since: Option<Instant>,
     progress: Progress,
     span: Span,
@@ -229,7 +230,7 @@ where
             if between {
                 self.link.shrink();
             }
-            let command = std::future::poll_fn(|cx| self.link.poll_next(cx, between)).await?;
+            let command = self.next_command(between).await?;
             let Transition { ends, step } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {
@@ -250,7 +251,6 @@ where
                         self.mend(stage).await?;
                     }
                     self.deliver(command, stage).await?;
-                    self.since = None;
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
@@ -265,6 +265,19 @@ where
                 _ => {}
             }
         }
+    }
+
+    async fn next_command(&mut self, between_messages: bool) -> Result<Command, Lost> {
+        let (link, since) = (&mut self.link, &mut self.since);
+        std::future::poll_fn(|cx| {
+            let next = link.poll_next(cx, between_messages);
+            if next.is_pending() {
+                // Nobody waits for an answer.
+                *since = None;
+            }
+            next
+        })
+        .await
     }
 
     fn take_macros(&mut self, command: &Command) {
@@ -367,6 +380,8 @@ where
         if self.filter.is_broken() {
             return;
         }
+        // The MTA goes on meanwhile, and may wait for the answer to its next command.
+        self.since.get_or_insert_with(Instant::now);
         if let Ok(Err(failure)) = self.ask(event, None).await {
             self.log_failure("end", &failure);
         }

@@ -168,7 +168,10 @@ impl Service<Request> for Scripted {
         match (self.script)(&request, self.id) {
             Act::Answer(response) => Box::pin(std::future::ready(Ok(response))),
             Act::After(time, response) => Box::pin(async move {
-                tokio::time::sleep(time).await;
+                // In steps, so that the server looks after its connection several times.
+                for _ in 0..10 {
+                    tokio::time::sleep(time / 10).await;
+                }
                 Ok(response)
             }),
             Act::Fail => Box::pin(std::future::ready(Err("expected".into()))),

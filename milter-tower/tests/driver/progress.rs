@@ -170,6 +170,26 @@ async fn d9_a_filter_may_tell_progress_itself_from_another_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d9_a_handle_of_one_message_says_nothing_about_the_next() {
+    let old = Arc::new(Mutex::new(None));
+    let (service, _) = Scripted::new(move |request, _| match request.event() {
+        Event::EndOfMessage(progress) => {
+            let before = old.lock().unwrap().replace(progress.clone());
+            if let Some(before) = before {
+                before.send();
+            }
+            Act::After(Duration::from_millis(900), Response::accept())
+        }
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = greeted(service, Settings::new(), "8.17.1.9").await;
+    for _ in 0..2 {
+        assert_eq!(at_the_end(&mut mta).await.0, 0);
+    }
+    mta.quit(run).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn d9_progress_does_not_pile_up_for_an_mta_that_does_not_read() {
     let (service, _) = Scripted::new(|request, _| match request.event() {
         Event::EndOfMessage(progress) => {
@@ -197,6 +217,26 @@ async fn d9_progress_does_not_pile_up_for_an_mta_that_does_not_read() {
     }
     assert!(progress <= 20, "{progress}");
     mta.quit(run).await;
+}
+
+/// Sendmail waits 10 s for the answer to the next MAIL, also while the service is still told of
+/// the end of the message before.
+#[tokio::test(start_paused = true)]
+async fn d9_time_spent_on_an_end_is_missing_at_the_next_command() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::MessageEnd(_) | Event::Mail(_) => Act::After(seconds(6), Response::proceed()),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = greeted(service, Settings::new(), "8.17.1.9").await;
+    assert_eq!(mta.message().await, "McRcTcUcLcNcBcEc");
+    let start = Instant::now();
+    assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    assert!(about(start.elapsed(), seconds(8)), "{:?}", start.elapsed());
+    // Who was not kept waiting has all its time.
+    tokio::time::sleep(seconds(20)).await;
+    assert_eq!(mta.message().await, "McRcTcUcLcNcBcEc");
+    mta.quit(run).await;
+    assert_eq!(log.count("end: accept"), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,6 +142,18 @@ async fn c34_each_recipient_sees_its_own_macros() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c31_c33_a_recipient_forgets_what_came_with_others_and_after_them() {
+    let (mut mta, run, kept) = postfix().await;
+    // DATA was told {i}; this recipient is told nothing.
+    assert_eq!(mta.ask(rcpt("<d@example.net>")).await, Reply::Continue);
+    mta.quit(run).await;
+    let session = at(&kept, "rcpt", 4);
+    assert!(session.macros().get("{rcpt_addr}").is_none());
+    assert!(session.queue_id().is_none());
+    assert!(session.auth().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn c31_c32_c57_macros_over_messages() {
     let (mut mta, run, kept) = postfix().await;
     assert_eq!(mta.ask(header()).await, Reply::Continue);
