@@ -25,7 +25,7 @@ pub enum ConnectionError {
     #[error("the MTA negotiated a second time, with another result")]
     Renegotiated,
     /// The filter failed in the negotiation, and the settings say to close then.
-    #[error("the filter failed in the negotiation: {0}")]
+    #[error("the filter failed in the negotiation")]
     NegotiateFailed(#[source] Failure),
     /// The filter refused to work on this connection.
     #[error("the filter refused the connection")]
@@ -46,10 +46,10 @@ pub enum ConnectionError {
 #[non_exhaustive]
 pub enum Failure {
     /// The service returned an error.
-    #[error("{0}")]
-    Error(#[source] BoxError),
+    #[error(transparent)]
+    Error(BoxError),
     /// The service said in `poll_ready` that it will never be ready.
-    #[error("the service is not ready: {0}")]
+    #[error("the service is not ready")]
     NotReady(#[source] BoxError),
     /// The service panicked.
     #[error("the service panicked: {0}")]
@@ -57,8 +57,11 @@ pub enum Failure {
     /// The deadline passed.
     #[error("the deadline passed: the service took longer than {0:?}")]
     Deadline(std::time::Duration),
+    /// The deadline passed before the service was ready: a limit held it back.
+    #[error("the deadline passed: the service was not ready to be called within {0:?}")]
+    NotReadyInTime(std::time::Duration),
     /// A service for the connection could not be made.
-    #[error("no service could be made: {0}")]
+    #[error("no service could be made")]
     Make(#[source] BoxError),
     /// A service that replaces a broken one needs more than was negotiated.
     #[error("the service that replaces a broken one needs what was not negotiated")]

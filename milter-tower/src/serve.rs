@@ -29,7 +29,7 @@ use crate::stop::{Level, Stop};
 /// call may.
 const DEFAULT_GRACE: Duration = Duration::from_secs(300);
 /// How long connections that were cut may take to tell their services.
-const CUT_TIME: Duration = Duration::from_secs(10);
+const CUT_TIME: Duration = Duration::from_secs(15);
 /// The wait after a failed accept: too many open files pass, but not at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

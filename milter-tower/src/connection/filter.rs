@@ -20,6 +20,8 @@ pub(super) struct Filter<M, S> {
     make: M,
     /// None before the negotiation, and after it broke.
     service: Option<S>,
+    /// The last request got as far as the service: it was ready and was called.
+    reached: bool,
 }
 
 /// What came of a call.
@@ -30,11 +32,17 @@ impl<M, S> Filter<M, S> {
         Self {
             make,
             service: None,
+            reached: false,
         }
     }
 
     pub(super) const fn is_broken(&self) -> bool {
         self.service.is_none()
+    }
+
+    /// Whether the last request got as far as the service.
+    pub(super) const fn was_reached(&self) -> bool {
+        self.reached
     }
 
     /// Drops the service: it gets nothing more.
@@ -66,8 +74,8 @@ where
     {
         self.discard();
         // What makes services is asked again even if it panicked.
-        let broke = &mut false;
-        let made = drive(&mut self.make, peer, link, &mut call, limit, span, broke).await?;
+        let marks = &mut Marks::default();
+        let made = drive(&mut self.make, peer, link, &mut call, limit, span, marks).await?;
         Ok(made
             .map(|service| self.service = Some(service))
             .map_err(|failure| match failure {
@@ -88,20 +96,30 @@ where
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        self.reached = false;
         let Some(service) = &mut self.service else {
             return Ok(Err(Failure::Broken));
         };
-        let mut broke = false;
-        let called = drive(service, request, link, &mut call, limit, span, &mut broke).await;
-        if broke || matches!(&called, Ok(Err(failure)) if failure.breaks_service()) {
+        let mut marks = Marks::default();
+        let called = drive(service, request, link, &mut call, limit, span, &mut marks).await;
+        self.reached = marks.called;
+        if marks.broke || matches!(&called, Ok(Err(failure)) if failure.breaks_service()) {
             self.discard();
         }
         called
     }
 }
 
-/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from;
-/// `broke` tells of one in the drop of a future, also when nobody waits for its answer any more.
+/// What is to be known of a call even when nobody waits for its answer any more.
+#[derive(Default)]
+struct Marks {
+    /// The service was called.
+    called: bool,
+    /// The future panicked when it was dropped.
+    broke: bool,
+}
+
+/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from.
 async fn drive<IO, T, R>(
     service: &mut T,
     request: R,
@@ -109,7 +127,7 @@ async fn drive<IO, T, R>(
     call: &mut Call<'_>,
     limit: std::time::Duration,
     span: &Span,
-    broke: &mut bool,
+    marks: &mut Marks,
 ) -> Called<T::Response>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -119,7 +137,7 @@ where
     let mut interrupt = |cx: &mut std::task::Context<'_>, link: &mut Link<IO>| {
         link.poll_interrupt(cx, call)
             .map(|interrupt| match interrupt {
-                Interrupt::Deadline => Ok(Failure::Deadline(limit)),
+                Interrupt::Deadline => Ok(limit),
                 Interrupt::Lost(lost) => Err(lost),
             })
     };
@@ -131,7 +149,9 @@ where
         });
         match ready {
             Ok(Poll::Ready(ready)) => Poll::Ready(Ok(ready)),
-            Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
+            Ok(Poll::Pending) => {
+                interrupt(cx, link).map(|passed| passed.map(|t| Err(Failure::NotReadyInTime(t))))
+            }
             Err(panic) => Poll::Ready(Ok(Err(panic))),
         }
     });
@@ -139,6 +159,7 @@ where
         return Ok(Err(failure));
     }
 
+    marks.called = true;
     let future = match guard(|| span.in_scope(|| service.call(request))) {
         Ok(future) => future,
         Err(panic) => return Ok(Err(panic)),
@@ -154,7 +175,9 @@ where
         });
         match polled {
             Ok(Poll::Ready(called)) => Poll::Ready(Ok(called)),
-            Ok(Poll::Pending) => interrupt(cx, link).map(|failure| failure.map(Err)),
+            Ok(Poll::Pending) => {
+                interrupt(cx, link).map(|passed| passed.map(|t| Err(Failure::Deadline(t))))
+            }
             Err(panic) => Poll::Ready(Ok(Err(panic))),
         }
     })
@@ -162,7 +185,7 @@ where
     match guard(|| span.in_scope(|| future.set(None))) {
         Ok(()) => called,
         Err(panic) => {
-            *broke = true;
+            marks.broke = true;
             called.map(|_| Err(panic))
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
-use super::{Driver, End, Scope, needs_of};
+use super::{Driver, End, Message, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
@@ -27,13 +27,12 @@ where
     S::Error: Into<BoxError>,
 {
     pub(super) fn begin_message(&mut self) {
-        self.skips = false;
-        self.message_span = tracing::info_span!(
+        self.message = Message::new(tracing::info_span!(
             parent: &self.span,
             "message",
             queue_id = field::Empty,
             client = self.session.client().map(client_for_log).map(field::display),
-        );
+        ));
     }
 
     /// Replaces a service that broke, where something new begins: what is left of the message at
@@ -46,9 +45,10 @@ where
         self.since.get_or_insert_with(Instant::now);
         if let Err(failure) = self.introduce(before).await? {
             self.filter.discard();
-            self.log_failure("replace", &failure);
+            let verdict = self.settings.on_failure.verdict();
+            self.log_failure("replace", &failure, Some(&verdict));
             if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
+                self.standing = Some((Scope::Connection, verdict));
             }
         }
         Ok(())
@@ -129,7 +129,8 @@ where
     }
 
     fn keep_recipient(&mut self, recipient: Recipient, verdict: &Verdict) {
-        if !verdict.is_refusal() && !is_refused_recipient(self.session.macros()) {
+        let shown = self.agreement.delivers(Stage::Rcpt);
+        if shown && !verdict.is_refusal() && !is_refused_recipient(self.session.macros()) {
             self.session.add_recipient(recipient);
         }
     }
@@ -148,11 +149,12 @@ where
             };
             return Ok((verdict, Vec::new()));
         }
-        if !self.agreement.delivers(stage) || stage == Stage::Body && self.skips {
+        if !self.agreement.delivers(stage) || stage == Stage::Body && self.message.skips {
             return Ok((Verdict::Continue, Vec::new()));
         }
-        self.told |= stage.is_of_message() && !self.filter.is_broken();
-        let failure = match self.ask(event, Some(stage)).await? {
+        let asked = self.ask(event, Some(stage)).await;
+        self.message.told |= stage.is_of_message() && self.filter.was_reached();
+        let failure = match asked? {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
             Ok(response) => match self.check(stage, response) {
                 Ok(checked) => return Ok(checked),
@@ -175,7 +177,7 @@ where
                 return Err(wrong.into());
             }
             // A verdict where no reply is due is a mistake that harms nobody else.
-            self.log_failure(stage.name(), &wrong.into());
+            self.log_failure(stage.name(), &wrong.into(), None);
             return Ok((Verdict::Continue, Vec::new()));
         }
         if stage != Stage::EndOfMessage && !edits.is_empty() {
@@ -184,15 +186,15 @@ where
         edits
             .iter()
             .try_for_each(|edit| self.agreement.permits(edit))?;
-        self.skips |= verdict == Verdict::Skip;
+        self.message.skips |= verdict == Verdict::Skip;
         Ok((verdict, edits))
     }
 
     /// Logs a failure, and finds what the MTA is told: now, or where no reply is due at the next
     /// event that has one.
     pub(super) fn fail(&mut self, stage: Stage, failure: &Failure) -> Verdict {
-        self.log_failure(stage.name(), failure);
         let verdict = self.settings.on_failure.verdict();
+        self.log_failure(stage.name(), failure, Some(&verdict));
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
             return verdict;
         }
@@ -272,12 +274,12 @@ where
 
     /// Tells the service the end of a message that it saw begin, and forgets the message.
     pub(super) async fn end_message(&mut self, outcome: Outcome) {
-        if std::mem::take(&mut self.told) {
+        if std::mem::take(&mut self.message.told) {
             self.tell(Event::MessageEnd(outcome)).await;
         }
         self.forget_standing(Scope::Message);
         self.session.end_message();
-        self.message_span = Span::none();
+        self.message = Message::new(Span::none());
     }
 
     /// Makes a service in the place of one that broke, and shows it what it has to know.
@@ -328,16 +330,18 @@ where
     }
 
     /// Postfix has a queue id from the first accepted recipient on, Sendmail from MAIL on (Q23).
-    fn record_queue_id(&self, stage: Stage) {
-        let may_be_new = matches!(
-            stage,
-            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfHeaders | Stage::EndOfMessage
-        );
-        if self.message_span.is_disabled() || !may_be_new {
+    fn record_queue_id(&mut self, stage: Stage) {
+        let may_be_new = !self.message.has_queue_id
+            && matches!(
+                stage,
+                Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfHeaders | Stage::EndOfMessage
+            );
+        if self.message.span.is_disabled() || !may_be_new {
             return;
         }
         if let Some(id) = self.session.queue_id() {
-            self.message_span.record("queue_id", field::display(id));
+            self.message.span.record("queue_id", field::display(id));
+            self.message.has_queue_id = true;
         }
     }
 }

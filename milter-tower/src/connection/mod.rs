@@ -12,22 +12,25 @@ use std::io;
 use std::sync::Arc;
 
 use milter_core::state::{Ends, StateMachine, Step, Transition};
-use milter_core::{Agreement, CodecError, Command, Needs, Offer, Reply, Stage, Verdict, negotiate};
+use milter_core::{
+    Agreement, CodecError, Command, MacroStage, Needs, Offer, Reply, Stage, Verdict, negotiate,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::{Span, debug, field, warn};
+use tracing::{Span, debug};
 
-use self::filter::{Called, Filter};
+use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::progress::Progress;
-use crate::request::{Deadline, Event, Outcome, Request};
+use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
-use crate::session::{Mta, Peer, Session};
+use crate::session::{Peer, Session};
 use crate::settings::{OnNegotiateFailure, Settings};
 use crate::stop::StopSignal;
 
+mod call;
 mod filter;
 mod link;
 mod message;
@@ -54,16 +57,37 @@ struct Driver<IO, M, S> {
     standing: Option<(Scope, Verdict)>,
     /// The verdict that decided the message or the connection.
     decided: Verdict,
-    /// The service has seen something of the open message.
-    told: bool,
-    /// The service wants no more of the message's body.
-    skips: bool,
+    /// The MTA told of an envelope, also one that the service declined to see: between that and
+    /// its end is no good moment to stop.
+    in_envelope: bool,
     /// Since when the MTA may have waited for the next answer, if longer than the service is
     /// asked for it.
     since: Option<Instant>,
     progress: Progress,
     span: Span,
-    message_span: Span,
+    message: Message,
+}
+
+/// What there is to remember of the message at hand.
+struct Message {
+    span: Span,
+    /// The service has seen something of it.
+    told: bool,
+    /// The service wants no more of its body.
+    skips: bool,
+    /// The span knows the queue id.
+    has_queue_id: bool,
+}
+
+impl Message {
+    const fn new(span: Span) -> Self {
+        Self {
+            span,
+            told: false,
+            skips: false,
+            has_queue_id: false,
+        }
+    }
 }
 
 /// Serves a connection to its end.
@@ -94,12 +118,11 @@ where
         needs: Needs::none(),
         standing: None,
         decided: Verdict::Accept,
-        told: false,
-        skips: false,
+        in_envelope: false,
         since: None,
         progress: Progress::default(),
         span: Span::none(),
-        message_span: Span::none(),
+        message: Message::new(Span::none()),
     };
     async move { driver.run().await }
 }
@@ -116,6 +139,18 @@ fn needs_of(response: Response) -> Result<Needs, Failure> {
         return Err(Failure::NotNeeds("modifications"));
     }
     Ok(needs)
+}
+
+/// Whether no envelope is open after the command.
+const fn ends_envelope(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::EndOfMessage(_)
+            | Command::Abort
+            | Command::Connect(_)
+            | Command::Helo(_)
+            | Command::QuitNewConnection
+    )
 }
 
 /// Why a driver stops.
@@ -206,9 +241,10 @@ where
             }
             Err(failure) => {
                 // Closing would let mail pass unfiltered where that is Sendmail's default.
-                self.log_failure("negotiate", &failure);
+                let verdict = self.settings.on_failure.verdict();
+                self.log_failure("negotiate", &failure, Some(&verdict));
                 self.needs = Needs::all();
-                self.standing = Some((Scope::Connection, self.settings.on_failure.verdict()));
+                self.standing = Some((Scope::Connection, verdict));
             }
         }
         let agreement = negotiate(&self.offer, &self.needs).map_err(ConnectionError::from)?;
@@ -226,7 +262,7 @@ where
     /// Serves commands until the end.
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            let between = !self.state.has_message();
+            let between = !self.state.has_message() && !self.in_envelope;
             if between {
                 self.link.shrink();
             }
@@ -237,6 +273,9 @@ where
                 Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
                 Some(Ends::Session) if step != Step::Close => self.end_session().await,
                 _ => {}
+            }
+            if ends_envelope(&command) {
+                self.in_envelope = false;
             }
             match step {
                 Step::Macros => self.take_macros(&command),
@@ -286,6 +325,8 @@ where
         };
         if let Some(stage) = set.stage() {
             self.session.set_macros(stage, set.raw());
+            // Both MTAs send them for declined stages too (Q2).
+            self.in_envelope |= !matches!(stage, MacroStage::Connect | MacroStage::Helo);
         }
     }
 
@@ -335,76 +376,9 @@ where
         }
     }
 
-    /// Makes a service for this connection.
-    async fn make(&mut self) -> Called<()> {
-        let limit = self.settings.time_for(None, Mta::Unknown);
-        let start = Instant::now();
-        let deadline = self.since.unwrap_or(start) + limit;
-        let call = self.link.call(start, deadline, None, false);
-        let peer = self.session.peer().clone();
-        self.filter
-            .renew(&mut self.link, call, limit, peer, &self.span)
-            .await
-    }
-
-    /// Asks the service, minding the MTA meanwhile.
-    async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
-        let mta = self.session.mta();
-        let limit = self.settings.time_for(stage, mta);
-        let start = Instant::now();
-        let since = self.since.filter(|_| !event.is_end());
-        let deadline = since.unwrap_or(start) + limit;
-        let at_end = stage == Some(Stage::EndOfMessage);
-        // Sendmail takes progress at the end of the message only (Q10).
-        let ticks =
-            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
-        let mut call = self
-            .link
-            .call(start, deadline, at_end.then_some(&self.progress), ticks);
-        if event.is_end() {
-            call = call.unwatched();
-        }
-        let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
-        let span = if self.message_span.is_none() {
-            &self.span
-        } else {
-            &self.message_span
-        };
-        self.filter
-            .ask(&mut self.link, call, limit, request, span)
-            .await
-    }
-
-    /// Tells the service that something ended.
-    async fn tell(&mut self, event: Event) {
-        if self.filter.is_broken() {
-            return;
-        }
-        // The MTA goes on meanwhile, and may wait for the answer to its next command.
-        self.since.get_or_insert_with(Instant::now);
-        if let Ok(Err(failure)) = self.ask(event, None).await {
-            self.log_failure("end", &failure);
-        }
-    }
-
     fn forget_standing(&mut self, scope: Scope) {
         if self.standing.as_ref().is_some_and(|(of, _)| *of <= scope) {
             self.standing = None;
         }
-    }
-
-    fn log_failure(&self, at: &str, failure: &Failure) {
-        if matches!(failure, Failure::Broken) {
-            // What broke it was logged.
-            return;
-        }
-        let queue_id = self.session.queue_id().map(|id| id.to_string());
-        warn!(
-            connection = self.session.peer().connection_id(),
-            queue_id = queue_id.as_deref().map(field::display),
-            at,
-            error = failure as &dyn std::error::Error,
-            "the filter failed"
-        );
     }
 }

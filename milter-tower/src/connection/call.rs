@@ -1,0 +1,113 @@
+//! Calls of the service: with which deadline, in which span, and what is logged.
+
+use std::time::Duration;
+
+use milter_core::{Stage, Verdict};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tower_service::Service;
+use tracing::{Span, field, warn};
+
+use super::Driver;
+use super::filter::Called;
+use crate::error::{BoxError, Failure};
+use crate::request::{Deadline, Event, Request};
+use crate::response::Response;
+use crate::session::{Mta, Peer, client_for_log};
+
+/// The most that a service may take to hear of an end: nobody waits for its answer, but the MTA
+/// may wait for the answer to its next command.
+const END_TIME: Duration = Duration::from_secs(5);
+
+impl<IO, M, S> Driver<IO, M, S>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    M: Service<Peer, Response = S>,
+    M::Error: Into<BoxError>,
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    /// Makes a service for this connection.
+    pub(super) async fn make(&mut self) -> Called<()> {
+        let limit = self.settings.time_for(None, Mta::Unknown);
+        let start = Instant::now();
+        let deadline = self.since.unwrap_or(start) + limit;
+        let call = self.link.call(start, deadline, None, false);
+        let peer = self.session.peer().clone();
+        self.filter
+            .renew(&mut self.link, call, limit, peer, &self.span)
+            .await
+    }
+
+    /// Asks the service, minding the MTA meanwhile.
+    pub(super) async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
+        let mta = self.session.mta();
+        let limit = if event.is_end() {
+            self.settings.time_for(stage, mta).min(END_TIME)
+        } else {
+            self.settings.time_for(stage, mta)
+        };
+        let start = Instant::now();
+        let since = self.since.filter(|_| !event.is_end());
+        let deadline = since.unwrap_or(start) + limit;
+        let at_end = stage == Some(Stage::EndOfMessage);
+        // Sendmail takes progress at the end of the message only (Q10).
+        let ticks =
+            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
+        let mut call = self
+            .link
+            .call(start, deadline, at_end.then_some(&self.progress), ticks);
+        if event.is_end() {
+            call = call.unwatched();
+        }
+        let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
+        let span = if self.message.span.is_none() {
+            &self.span
+        } else {
+            &self.message.span
+        };
+        self.filter
+            .ask(&mut self.link, call, limit, request, span)
+            .await
+    }
+
+    /// Tells the service that something ended.
+    pub(super) async fn tell(&mut self, event: Event) {
+        if self.filter.is_broken() {
+            return;
+        }
+        // The MTA goes on meanwhile, and may wait for the answer to its next command.
+        self.since.get_or_insert_with(Instant::now);
+        if let Ok(Err(failure)) = self.ask(event, None).await {
+            self.log_failure("end", &failure, None);
+        }
+    }
+
+    /// The span of the message, or of the connection where there is none.
+    fn current_span(&self) -> &Span {
+        if self.message.span.is_none() {
+            &self.span
+        } else {
+            &self.message.span
+        }
+    }
+
+    /// Logs a failure, and what the MTA is told.
+    pub(super) fn log_failure(&self, at: &str, failure: &Failure, answer: Option<&Verdict>) {
+        if matches!(failure, Failure::Broken) {
+            // What broke it was logged.
+            return;
+        }
+        let queue_id = self.session.queue_id().map(|id| id.to_string());
+        warn!(
+            parent: self.current_span(),
+            connection = self.session.peer().connection_id(),
+            queue_id = queue_id.as_deref().map(field::display),
+            client = self.session.client().map(client_for_log).map(field::display),
+            at,
+            answer = answer.map(|verdict| field::display(verdict.name())),
+            error = failure as &dyn std::error::Error,
+            "the filter failed"
+        );
+    }
+}
