@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use milter_core::{Command, Reply};
-use milter_tower::{Address, Event, Report, Response, Stream, serve};
+use milter_tower::{Address, Event, MacroStage, Needs, Report, Response, Stage, Stream, serve};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::common::{Act, Log, Mta, Scripted, eom, mail, proceeding};
+use crate::common::{Act, Log, Mta, Scripted, eom, macros, mail, proceeding, unknown};
 
 type Server = JoinHandle<std::io::Result<Report>>;
 
@@ -102,6 +102,28 @@ async fn shutdown_closes_who_is_idle_at_once_and_lets_messages_end() {
         assert_eq!((report.accepted, report.cut), (3, 0));
         assert_eq!((log.count("end: accept"), log.count("close")), (2, 2));
     }
+}
+
+/// A filter that asks for the end of messages only: what it declined to see is a message too.
+#[tokio::test]
+async fn shutdown_lets_a_message_end_that_the_filter_does_not_see() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => Response::needs(Needs::none().event(Stage::Unknown)).into(),
+        _ => Response::proceed().into(),
+    });
+    let (address, server, stop) = serving(Address::inet("127.0.0.1", 0), service, LONG).await;
+    let mut mta = dial(&address).await;
+    mta.negotiate().await;
+    // Macros are all that is sent for what was declined.
+    mta.send(macros(MacroStage::Mail, [("i", "4XyZ")])).await;
+    // The answer to this says that the server has read them.
+    assert_eq!(mta.ask(unknown()).await, Reply::Continue);
+    stop.send(()).unwrap();
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    mta.closed().await;
+    let report = stopped(server).await;
+    assert_eq!((report.accepted, report.cut), (1, 0));
+    assert_eq!(log.count("end: accept"), 1);
 }
 
 #[tokio::test]
