@@ -32,7 +32,9 @@ pub enum CodecError {
     )]
     Empty,
     /// A frame is larger than allowed (C5). Nothing was allocated for it.
-    #[error("a frame of {length} bytes is larger than the limit of {max}")]
+    #[error(
+        "a frame of {length} bytes is larger than the limit of {max}: perhaps the peer does not speak the milter protocol"
+    )]
     TooLarge {
         /// The length that the frame declares.
         length: u32,

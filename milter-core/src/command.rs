@@ -218,6 +218,10 @@ mod tests {
             assert_eq!(sender.address(), address);
             assert_eq!(sender.mailbox(), mailbox);
             assert_eq!(sender.is_null(), mailbox.is_empty());
+            assert_eq!(
+                sender.domain(),
+                mailbox.split_once('@').map(|(_, domain)| domain.into())
+            );
             assert_eq!(sender.args().iter().count(), args);
         }
     }

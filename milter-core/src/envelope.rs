@@ -81,6 +81,13 @@ macro_rules! envelope_address {
                 self.0.mailbox()
             }
 
+            /// What follows the last `@` of the address; none for the null sender and for
+            /// addresses of this host.
+            pub fn domain(&self) -> Option<Text<'_>> {
+                let mailbox = self.mailbox().as_bytes();
+                memrchr(b'@', mailbox).map(|at| Text::new(&mailbox[at + 1..]))
+            }
+
             /// The ESMTP arguments.
             pub fn args(&self) -> EsmtpArgs<'_> {
                 self.0.args()

@@ -52,7 +52,7 @@ impl Header {
     /// The value. Folded lines are separated by a bare LF and keep their white space.
     ///
     /// One space after the colon is left out, unless leading space was negotiated, in which case
-    /// the value begins right behind the colon.
+    /// the value begins right behind the colon. Encoded words (RFC 2047) are not decoded.
     pub fn value(&self) -> Text<'_> {
         Text::new(&self.raw[self.name_len as usize + 1..])
     }

@@ -49,6 +49,18 @@ impl<'a> Text<'a> {
         String::from_utf8_lossy(self.0)
     }
 
+    /// Whether these bytes stand somewhere in it.
+    pub fn contains(self, needle: impl AsRef<[u8]>) -> bool {
+        memchr::memmem::find(self.0, needle.as_ref()).is_some()
+    }
+
+    /// Whether it ends with these bytes, but for the case of ASCII letters.
+    pub fn ends_with_ignore_ascii_case(self, end: impl AsRef<[u8]>) -> bool {
+        let end = end.as_ref();
+        let start = self.0.len().checked_sub(end.len());
+        start.is_some_and(|start| self.0[start..].eq_ignore_ascii_case(end))
+    }
+
     /// Whether the two are equal but for the case of ASCII letters.
     pub fn eq_ignore_ascii_case(self, other: impl AsRef<[u8]>) -> bool {
         self.0.eq_ignore_ascii_case(other.as_ref())
@@ -142,5 +154,9 @@ mod tests {
         assert_eq!(text.to_string(), "a\"\r\n\u{fffd}");
         assert_eq!(Text::from("x"), "x");
         assert_eq!(Text::from("x").len(), 1);
+        let text = Text::from("Spam@Example.ORG");
+        assert!(text.contains("Example") && !text.contains("example") && text.contains(""));
+        assert!(text.ends_with_ignore_ascii_case("@example.org"));
+        assert!(!text.ends_with_ignore_ascii_case("a much longer end than the text"));
     }
 }

@@ -64,14 +64,15 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// The operating system's, with the address in its message.
-    pub async fn bind(&self) -> io::Result<BoundListener> {
+    /// What the operating system says, with the address.
+    pub async fn bind(&self) -> Result<BoundListener, BindError> {
         let bound = match self {
             Self::Inet { host, port } => BoundListener::tcp(host, *port).await,
             Self::Unix(path) => BoundListener::unix(path),
         };
-        bound.map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen at {self}: {error}"))
+        bound.map_err(|source| BindError {
+            address: self.clone(),
+            source,
         })
     }
 
@@ -120,13 +121,48 @@ fn is_v6(host: &str) -> bool {
     matches!(host.parse(), Ok(IpAddr::V6(_)))
 }
 
+/// Why it is not possible to listen at an address.
+#[derive(thiserror::Error)]
+#[error("cannot listen at {address}: {source}")]
+pub struct BindError {
+    address: Address,
+    source: io::Error,
+}
+
+impl BindError {
+    /// What the operating system says.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+impl From<BindError> for io::Error {
+    fn from(error: BindError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// The same as [`Display`](fmt::Display): it is what a `main` that returns the error shows.
+impl fmt::Debug for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Why a text is no address to listen at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no address to listen at: {problem}; {hint}")]
 pub struct AddressError {
     text: String,
     problem: &'static str,
     hint: String,
+}
+
+/// The same as [`Display`](fmt::Display): it is what a `main` that returns the error shows.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl AddressError {
@@ -147,6 +183,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let text = text.trim();
         let fail = |problem| AddressError::new(text, problem);
+        if text.contains("://") {
+            return Err(fail("this is a URL"));
+        }
         let (scheme, rest) = match text.split_once(':') {
             Some((scheme @ ("inet" | "inet6" | "tcp" | "unix" | "local"), rest)) => (scheme, rest),
             _ if text.starts_with('/') => ("unix", text),
@@ -261,6 +300,7 @@ mod tests {
             ("inet:99999@localhost", "0 to 65535"),
             ("localhost:smtp", "0 to 65535"),
             ("unix:", "path is missing"),
+            ("http://127.0.0.1:80", "a URL"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(

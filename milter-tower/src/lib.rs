@@ -29,6 +29,11 @@
 //!
 //! The [`guide`] explains how filters work and why.
 //!
+//! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
+//! What comes from `milter-core` is here too: examples that import it from there work with
+//! `milter_tower` in its place. Letters and numbers such as C12 or Q7 in the documentation are
+//! those of the project's page on conformance.
+//!
 //! # What a service sees
 //!
 //! * The first request is [`Event::Negotiate`]; its response says what the filter
@@ -47,16 +52,25 @@
 //! failure verdict (tempfail, see [`Settings::on_failure`]) and a log line; the connection goes
 //! on and stays in step. After a panic the message's rest fails too, and the next message gets
 //! a fresh clone. See [`Failure`].
+//!
+//! # Logging
+//!
+//! What happens is told through [`tracing`](https://docs.rs/tracing); a program shows it with a
+//! subscriber such as `tracing-subscriber`. Each call of a service runs in the span
+//! `milter{connection peer}`, and within a message in `message{queue_id client}`: what a filter
+//! logs itself carries them too. Failures of a filter are warnings.
 #![forbid(unsafe_code)]
 
+pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
-    Actions, Agreement, BodyType, ClientAddr, Connect, DataSize, EnhancedCode, EsmtpArg, EsmtpArgs,
-    Header, Helo, MacroStage, Macros, Modification, ModificationError, ModificationKind, Needs,
+    Actions, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize, EnhancedCode,
+    EnhancedCodeError, EsmtpArg, EsmtpArgs, Foreign, Header, Helo, MacroStage, Macros,
+    MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, Recipient, ReplyMode, Sender, SmtpReply, SmtpReplyBuilder,
     SmtpReplyError, Stage, Stages, Steps, Text, UnknownCommand, Verdict, macros,
 };
 
-pub use crate::address::{Address, AddressError};
+pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::listener::{BoundListener, Listener, Stream};

@@ -68,6 +68,14 @@ impl Response {
         }
     }
 
+    /// Refuse in these words: for good or for now, as the reply's code says.
+    pub const fn reply(reply: SmtpReply) -> Self {
+        Self {
+            verdict: Verdict::Reply(reply),
+            extra: None,
+        }
+    }
+
     /// Tell the client that the message was accepted, and drop it. From MAIL on.
     pub const fn discard() -> Self {
         Self {
@@ -87,7 +95,7 @@ impl Response {
 
     /// The answer to [`Event::Negotiate`](crate::Event::Negotiate): what the filter needs.
     ///
-    /// A filter that just proceeds there gets [`Needs::all`].
+    /// A filter that just proceeds there gets [`Needs::all`]. At other events needs mean nothing.
     pub fn needs(needs: Needs) -> Self {
         Self::proceed().with(|extra| extra.needs = Some(needs))
     }

@@ -58,7 +58,9 @@ type ShutdownSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub fn serve<L, S>(listener: L, service: S) -> Serve<L, Cloned<S>>
 where
     L: Listener,
-    S: Service<Request, Response = Response> + Clone,
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
 {
     serve_make(listener, Cloned::new(service))
 }
@@ -67,9 +69,15 @@ where
 /// `MakeService<Peer, Request>`, from what is known of the connection.
 ///
 /// `make` is cloned for each connection, and called once it has sent its offer.
-pub fn serve_make<L, M>(listener: L, make: M) -> Serve<L, M>
+pub fn serve_make<L, M, S>(listener: L, make: M) -> Serve<L, M>
 where
     L: Listener,
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
 {
     Serve {
         listener,
@@ -97,8 +105,10 @@ where
 /// ```
 pub fn serve_connection<IO, S>(io: IO, service: S) -> ServeConnection<IO, Cloned<S>>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request, Response = Response> + Clone,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
 {
     ServeConnection {
         io,
@@ -310,7 +320,7 @@ where
     drop(listener);
     info!(
         connections = tasks.len(),
-        "stopping: messages in progress may end"
+        "stopping: messages in progress may end within {grace:?}"
     );
     tasks.close();
     stop.raise(Level::Drain);

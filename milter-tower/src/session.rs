@@ -79,16 +79,25 @@ impl Session {
     }
 
     /// The client's connection: its host name and address.
+    ///
+    /// The filter must have asked for [`Stage::Connect`](milter_core::Stage::Connect), or
+    /// [recorded](milter_core::Needs::record) it.
     pub fn client(&self) -> Option<&Connect> {
         self.0.client.as_deref()
     }
 
     /// The client's IP address, if it has one and it is known.
+    ///
+    /// The filter must have asked for [`Stage::Connect`](milter_core::Stage::Connect), or
+    /// [recorded](milter_core::Needs::record) it.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client()?.client().ip()
     }
 
     /// The name that the client gave in HELO or EHLO.
+    ///
+    /// The filter must have asked for [`Stage::Helo`](milter_core::Stage::Helo), or
+    /// [recorded](milter_core::Needs::record) it.
     pub fn helo(&self) -> Option<Text<'_>> {
         self.0.helo.as_ref().map(Helo::name)
     }
@@ -120,6 +129,9 @@ impl Session {
     }
 
     /// The message's sender.
+    ///
+    /// The filter must have asked for [`Stage::Mail`](milter_core::Stage::Mail), or
+    /// [recorded](milter_core::Needs::record) it.
     pub fn sender(&self) -> Option<&Sender> {
         self.0.sender.as_ref()
     }
@@ -129,6 +141,9 @@ impl Session {
     /// During [`Event::Rcpt`](crate::Event::Rcpt) the one in question is not among them.
     /// Recipients that the MTA marks as refused never are. The MTA or a filter behind this one
     /// may have refused more of them.
+    ///
+    /// The filter must have asked for [`Stage::Rcpt`](milter_core::Stage::Rcpt), or
+    /// [recorded](milter_core::Needs::record) it.
     pub fn recipients(&self) -> &[Recipient] {
         &self.0.recipients
     }
