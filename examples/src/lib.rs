@@ -18,10 +18,18 @@ pub fn init_log() {
         .init();
 }
 
-/// Waits for SIGINT (Ctrl-C) or SIGTERM.
+/// Waits for SIGINT (Ctrl-C) or SIGTERM. A second one then ends the process at once.
 ///
 /// Where a signal cannot be waited for, it keeps its usual effect.
 pub async fn stop_signal() {
+    next_signal().await;
+    tokio::spawn(async {
+        next_signal().await;
+        std::process::exit(130);
+    });
+}
+
+async fn next_signal() {
     let wait = |kind| async move {
         match signal(kind) {
             Ok(mut signal) => signal.recv().await,
@@ -36,8 +44,8 @@ pub async fn stop_signal() {
 
 /// Says where the filter listens and how a mail is sent through it.
 pub fn print_setup(address: &Address) {
-    let milter = reachable(address);
-    let milter = milter.for_postfix();
+    let address = reachable(address);
+    let milter = address.for_postfix();
     println!(
         "Listening at {address}, until Ctrl-C. To see it work, with a Postfix for tests, as root:"
     );
@@ -46,12 +54,14 @@ pub fn print_setup(address: &Address) {
     println!("        --mail-from root@localhost --mail-rcpt root@localhost -T -");
     println!("and read root's mail. To take it out again:");
     println!("    postconf -X smtpd_milters && postfix reload");
+    println!("For Sendmail, in sendmail.mc: INPUT_MAIL_FILTER(`example', `S={address}, F=T')");
     if matches!(address, Address::Unix(_)) {
-        println!("The user postfix must be able to write to the socket, also from smtpd's chroot.");
+        println!("The user postfix must be able to write to the socket, also from smtpd's chroot:");
+        println!("start with umask 0, below /var/spool/postfix where smtpd is chrooted.");
     }
 }
 
-/// An address to connect to, on this machine, where one to listen at means all interfaces.
+/// An address to connect to on this machine.
 fn reachable(address: &Address) -> Address {
     match address {
         Address::Inet { host, port } => match host.as_str() {
@@ -59,6 +69,10 @@ fn reachable(address: &Address) -> Address {
             "::" => Address::inet("::1", *port),
             _ => address.clone(),
         },
+        // Postfix would look for a relative path below its queue.
+        Address::Unix(path) => {
+            std::path::absolute(path).map_or_else(|_| address.clone(), Address::unix)
+        }
         _ => address.clone(),
     }
 }

@@ -25,9 +25,9 @@ use crate::session::{Peer, PeerAddr};
 use crate::settings::Settings;
 use crate::stop::{Level, Stop};
 
-/// How long messages in progress may take at shutdown unless said otherwise: longer than any
-/// call may.
-const DEFAULT_GRACE: Duration = Duration::from_secs(300);
+/// How long messages in progress may take at shutdown unless said otherwise: less than systemd
+/// waits before it kills (`TimeoutStopSec`, 90 s).
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 /// How long connections that were cut may take to tell their services.
 const CUT_TIME: Duration = Duration::from_secs(15);
 /// The wait after a failed accept: too many open files pass, but not at once.
@@ -204,7 +204,8 @@ impl<L, M> Serve<L, M> {
     }
 
     /// How long messages in progress may take to end at shutdown; then they are cut, and the
-    /// MTA does what it is configured to do when a filter goes away. By default 300 s.
+    /// MTA does what it is configured to do when a filter goes away. By default 60 s: systemd
+    /// waits for 90 s unless told otherwise.
     pub const fn grace_period(mut self, time: Duration) -> Self {
         self.grace = time;
         self
