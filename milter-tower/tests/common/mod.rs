@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Encoder, Framed};
 use tower::Service;
 
-pub(crate) use self::service::{Act, Log, Ready, Scripted, name, proceeding};
+pub(crate) use self::service::{Act, Log, Ready, Scripted, answering, name, proceeding};
 
 /// Longer than the server ever takes for a reply.
 const PATIENCE: Duration = Duration::from_secs(400);

@@ -126,6 +126,20 @@ pub(crate) fn proceeding() -> (Scripted, Log) {
     Scripted::new(|_, _| Response::proceed().into())
 }
 
+/// A service that answers so at an event, and proceeds at others.
+pub(crate) fn answering(
+    at: &'static str,
+    answer: impl Fn() -> Act + Send + Sync + 'static,
+) -> (Scripted, Log) {
+    Scripted::new(move |request, _| {
+        if name(request.event()) == at {
+            answer()
+        } else {
+            Response::proceed().into()
+        }
+    })
+}
+
 impl Clone for Scripted {
     fn clone(&self) -> Self {
         let mut seen = self.log.0.lock().unwrap();

@@ -4,10 +4,12 @@
 mod common;
 
 mod calls;
+mod closing;
 mod ends;
 mod failures;
 mod faults;
 mod frames;
+mod hardening;
 mod illegal;
 mod instances;
 mod negotiate;

@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::common::{Act, Log, Mta, Scripted, eom, macros, mail, proceeding, unknown};
 
-type Server = JoinHandle<std::io::Result<Report>>;
+pub(super) type Server = JoinHandle<std::io::Result<Report>>;
 
 /// A server at an address; what is sent stops it.
-async fn serving(
+pub(super) async fn serving(
     address: Address,
     service: Scripted,
     grace: Duration,
@@ -31,7 +31,7 @@ async fn serving(
     (address, tokio::spawn(server.into_future()), stop)
 }
 
-async fn dial(address: &Address) -> Mta<Stream> {
+pub(super) async fn dial(address: &Address) -> Mta<Stream> {
     Mta::new(match address {
         Address::Inet { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await;
@@ -42,7 +42,7 @@ async fn dial(address: &Address) -> Mta<Stream> {
     })
 }
 
-async fn stopped(server: Server) -> Report {
+pub(super) async fn stopped(server: Server) -> Report {
     let ended = timeout(Duration::from_secs(20), server).await;
     ended.expect("the server stops").unwrap().unwrap()
 }

@@ -13,7 +13,7 @@ use tracing::{Level, Metadata, Subscriber};
 use crate::common::{Act, Scripted, eom, macros, mail, proceeding, rcpt, start};
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+pub(super) struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Lines {
     fn add(&self, level: Level, line: String) {
@@ -84,7 +84,7 @@ impl Subscriber for Recorder {
     fn exit(&self, _: &Id) {}
 }
 
-fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
+pub(super) fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
     let recorder = Recorder::default();
     let lines = recorder.lines.clone();
     (lines, tracing::subscriber::set_default(recorder))
