@@ -43,7 +43,7 @@ pub use crate::reply::Reply;
 pub use crate::smtp_reply::{
     EnhancedCode, EnhancedCodeError, SmtpReply, SmtpReplyBuilder, SmtpReplyError,
 };
-pub use crate::stage::{Stage, Stages};
+pub use crate::stage::{Stage, Stages, StagesIter};
 pub use crate::text::Text;
 pub use crate::verdict::{NotAllowed, Verdict};
 

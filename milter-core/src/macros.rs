@@ -75,6 +75,19 @@ impl MacroStage {
         })
     }
 
+    /// The name, for messages: `end of headers`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Helo => "helo",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::EndOfHeaders => "end of headers",
+            Self::EndOfMessage => "end of message",
+        }
+    }
+
     /// The position in time, 0 to 6: the end of headers comes before the end of message.
     const fn rank(self) -> usize {
         match self {
@@ -82,6 +95,13 @@ impl MacroStage {
             Self::EndOfMessage => 6,
             other => other as usize,
         }
+    }
+}
+
+/// The [name](MacroStage::name).
+impl fmt::Display for MacroStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -150,9 +170,18 @@ impl Macros {
         }
     }
 
-    /// Forgets everything, as at the end of an SMTP session.
-    pub fn clear(&mut self) {
+    /// Forgets everything at the end of an SMTP session, but for connection macros whose command
+    /// has not come yet: they belong to the next session.
+    pub fn end_session(&mut self) {
+        let rank = MacroStage::Connect.rank();
+        let next = self.sets[rank]
+            .take()
+            .filter(|_| self.fresh & (1 << rank) != 0);
         *self = Self::default();
+        if next.is_some() {
+            self.fresh = 1 << rank;
+            self.sets[rank] = next;
+        }
     }
 
     /// The value of a macro: the latest stage that has it is asked first.
@@ -298,6 +327,21 @@ mod tests {
             }
             assert_eq!(m.get_at(stage, "new").unwrap(), "1");
         }
+    }
+
+    #[test]
+    fn c45_a_session_leaves_only_what_belongs_to_the_next() {
+        let mut m = macros(&[
+            (MacroStage::Connect, b"j\0old\0"),
+            (MacroStage::Mail, b"i\x001\0"),
+        ]);
+        m.set(MacroStage::Connect, b"j\0new\0");
+        m.end_session();
+        assert_eq!(m.get("j").unwrap(), "new");
+        m.enter(MacroStage::Connect);
+        assert_eq!(m.get("j").unwrap(), "new");
+        m.end_session();
+        assert_eq!(m.held_bytes(), 0);
     }
 
     #[test]

@@ -171,8 +171,8 @@ impl Stages {
     }
 
     /// The stages of the set, in the order of the protocol.
-    pub fn iter(self) -> impl Iterator<Item = Stage> {
-        Stage::ALL.into_iter().filter(move |s| self.contains(*s))
+    pub fn iter(self) -> StagesIter {
+        self.into_iter()
     }
 }
 
@@ -189,6 +189,33 @@ impl FromIterator<Stage> for Stages {
             set.insert(stage);
         }
         set
+    }
+}
+
+impl IntoIterator for Stages {
+    type Item = Stage;
+    type IntoIter = StagesIter;
+
+    fn into_iter(self) -> StagesIter {
+        StagesIter { left: self }
+    }
+}
+
+/// The stages of a [set](Stages), in the order of the protocol.
+#[derive(Clone, Debug)]
+pub struct StagesIter {
+    left: Stages,
+}
+
+impl Iterator for StagesIter {
+    type Item = Stage;
+
+    fn next(&mut self) -> Option<Stage> {
+        let stage = Stage::ALL
+            .into_iter()
+            .find(|stage| self.left.contains(*stage))?;
+        self.left.remove(stage);
+        Some(stage)
     }
 }
 

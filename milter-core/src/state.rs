@@ -40,6 +40,7 @@ use crate::verdict::Verdict;
 
 /// What a command ends that had begun before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ends {
     /// The open message: it was given up.
     Message,
@@ -83,6 +84,7 @@ pub enum Step {
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transition {
     /// What had begun and ends now, before the step.
     pub ends: Option<Ends>,

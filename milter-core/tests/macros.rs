@@ -30,7 +30,7 @@ fn bare(name: &[u8]) -> &[u8] {
 enum Op {
     Set(MacroStage, Vec<u8>),
     Enter(MacroStage),
-    Clear,
+    EndSession,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -49,7 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         5 => (stage(), prop_oneof![named, any]).prop_map(|(stage, set)| Op::Set(stage, set)),
         4 => stage().prop_map(Op::Enter),
-        1 => Just(Op::Clear),
+        1 => Just(Op::EndSession),
     ]
 }
 
@@ -66,7 +66,15 @@ impl Model {
                 .expect("there")
         };
         let at = match op {
-            Op::Clear => return *self = Self::default(),
+            Op::EndSession => {
+                // What belongs to the next session stays.
+                let next = std::mem::take(&mut self.0[place(MacroStage::Connect)]);
+                *self = Self::default();
+                if next.1 {
+                    self.0[place(MacroStage::Connect)] = next;
+                }
+                return;
+            }
             Op::Set(stage, set) => {
                 self.0[place(*stage)] = (set.clone(), true);
                 place(*stage)
@@ -93,7 +101,7 @@ proptest! {
             match op {
                 Op::Set(stage, set) => macros.set(*stage, set),
                 Op::Enter(stage) => macros.enter(*stage),
-                Op::Clear => macros.clear(),
+                Op::EndSession => macros.end_session(),
             }
             model.apply(op);
         }

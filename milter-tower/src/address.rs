@@ -70,9 +70,9 @@ impl Address {
             Self::Inet { host, port } => BoundListener::tcp(host, *port).await,
             Self::Unix(path) => BoundListener::unix(path),
         };
-        bound.map_err(|source| BindError {
+        bound.map_err(|error| BindError {
             address: self.clone(),
-            source,
+            error,
         })
     }
 
@@ -123,16 +123,16 @@ fn is_v6(host: &str) -> bool {
 
 /// Why it is not possible to listen at an address.
 #[derive(thiserror::Error)]
-#[error("cannot listen at {address}: {source}")]
+#[error("cannot listen at {address}: {error}")]
 pub struct BindError {
     address: Address,
-    source: io::Error,
+    error: io::Error,
 }
 
 impl BindError {
     /// What the operating system says.
     pub fn kind(&self) -> io::ErrorKind {
-        self.source.kind()
+        self.error.kind()
     }
 }
 

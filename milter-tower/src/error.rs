@@ -36,6 +36,9 @@ pub enum ConnectionError {
     /// The connection was lost in the middle of a message.
     #[error("the MTA went away in the middle of a message")]
     Lost,
+    /// Something of the user's panicked where it was not expected to run, or the server did.
+    #[error("panicked: {0}")]
+    Panic(String),
     /// The server's shutdown cut the connection.
     #[error("cut by the server's shutdown")]
     Cut,

@@ -53,6 +53,10 @@
 //! on and stays in step. After a panic the message's rest fails too, and the next message gets
 //! a fresh clone. See [`Failure`].
 //!
+//! # Systems
+//!
+//! Unix only, as the mail servers: unix sockets are part of the interface.
+//!
 //! # Logging
 //!
 //! What happens is told through [`tracing`](https://docs.rs/tracing); a program shows it with a
@@ -63,11 +67,13 @@
 
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
-    Actions, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize, EnhancedCode,
-    EnhancedCodeError, EsmtpArg, EsmtpArgs, Foreign, Header, Helo, MacroStage, Macros,
+    Actions, AddressProblem, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize,
+    DsnNotify, DsnReturn, EnhancedCode, EnhancedCodeError, EsmtpArg, EsmtpArgs, EsmtpArgsIter,
+    Foreign, Header, Helo, MacroLists, MacroPairs, MacroRequestError, MacroStage, Macros,
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
-    NotAgreed, NotAllowed, Offer, Recipient, ReplyMode, Sender, SmtpReply, SmtpReplyBuilder,
-    SmtpReplyError, Stage, Stages, Steps, Text, UnknownCommand, Verdict, macros,
+    NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
+    SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
+    Verdict, decode_xtext, macros,
 };
 
 pub use crate::address::{Address, AddressError, BindError};
@@ -76,7 +82,7 @@ pub use crate::extensions::{Extensions, Shared};
 pub use crate::listener::{BoundListener, Listener, Stream};
 pub use crate::make::Cloned;
 pub use crate::progress::Progress;
-pub use crate::request::{Deadline, Event, Outcome, Request};
+pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
 pub use crate::serve::{
     Report, Serve, ServeConnection, ServeThreads, serve, serve_connection, serve_make,
@@ -88,6 +94,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod guide {}
 
 mod address;
+mod clock;
 mod connection;
 mod error;
 mod extensions;

@@ -34,7 +34,8 @@ impl Listener for TcpListener {
         let (stream, peer) = Self::accept(self).await?;
         // Edits and verdict are one write; without this a second one waits for the MTA's
         // delayed acknowledgement.
-        stream.set_nodelay(true)?;
+        // It is only slower where it cannot be set, as on some systems for a peer that left.
+        let _ = stream.set_nodelay(true);
         Ok((stream, peer.into()))
     }
 }
@@ -63,7 +64,7 @@ pub struct BoundListener {
 #[derive(Debug)]
 enum Inner {
     Tcp(TcpListener),
-    Unix(UnixListener, Arc<SocketFile>),
+    Unix(UnixListener, Option<Arc<SocketFile>>),
 }
 
 impl BoundListener {
@@ -76,7 +77,7 @@ impl BoundListener {
         let listener = UnixListener::bind(path)?;
         let file = SocketFile::new(path)?;
         Ok(Self {
-            inner: Inner::Unix(listener, Arc::new(file)),
+            inner: Inner::Unix(listener, Some(Arc::new(file))),
             address: path.into(),
         })
     }
@@ -94,10 +95,9 @@ impl BoundListener {
     pub(crate) fn duplicate(&self) -> io::Result<Duplicate> {
         Ok(match &self.inner {
             Inner::Tcp(listener) => Duplicate::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
-            Inner::Unix(listener, file) => Duplicate::Unix(
-                listener.as_fd().try_clone_to_owned()?.into(),
-                Arc::clone(file),
-            ),
+            Inner::Unix(listener, file) => {
+                Duplicate::Unix(listener.as_fd().try_clone_to_owned()?.into(), file.clone())
+            }
         })
     }
 }
@@ -105,7 +105,7 @@ impl BoundListener {
 /// A listener that no runtime knows yet.
 pub(crate) enum Duplicate {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, Arc<SocketFile>),
+    Unix(std::os::unix::net::UnixListener, Option<Arc<SocketFile>>),
 }
 
 impl Duplicate {
@@ -113,10 +113,13 @@ impl Duplicate {
     pub(crate) fn register(self) -> io::Result<BoundListener> {
         match self {
             Self::Tcp(listener) => TcpListener::from_std(listener)?.try_into(),
-            Self::Unix(listener, file) => Ok(BoundListener {
-                address: file.path.as_path().into(),
-                inner: Inner::Unix(UnixListener::from_std(listener)?, file),
-            }),
+            Self::Unix(listener, file) => {
+                let mut bound = BoundListener::try_from(UnixListener::from_std(listener)?)?;
+                if let Inner::Unix(_, kept) = &mut bound.inner {
+                    *kept = file;
+                }
+                Ok(bound)
+            }
         }
     }
 }
@@ -129,6 +132,20 @@ impl TryFrom<TcpListener> for BoundListener {
         Ok(Self {
             inner: Inner::Tcp(listener),
             address,
+        })
+    }
+}
+
+/// The socket's file stays when the listener is dropped: it was made by somebody else.
+impl TryFrom<UnixListener> for BoundListener {
+    type Error = io::Error;
+
+    fn try_from(listener: UnixListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().unwrap_or(Path::new(""));
+        Ok(Self {
+            address: path.into(),
+            inner: Inner::Unix(listener, None),
         })
     }
 }

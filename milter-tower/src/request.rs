@@ -9,6 +9,7 @@ use milter_core::{
 };
 use tokio::time::Instant;
 
+use crate::clock::after;
 use crate::extensions::Extensions;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -78,10 +79,51 @@ impl Request {
         self
     }
 
-    /// Event and session.
-    pub fn into_parts(self) -> (Event, Session) {
-        (self.event, self.session)
+    /// Everything that the request is made of.
+    pub fn into_parts(self) -> Parts {
+        let Self {
+            event,
+            session,
+            extensions,
+            deadline,
+        } = self;
+        Parts {
+            event,
+            session,
+            extensions,
+            deadline,
+        }
     }
+
+    /// The request made of these parts.
+    pub fn from_parts(parts: Parts) -> Self {
+        let Parts {
+            event,
+            session,
+            extensions,
+            deadline,
+        } = parts;
+        Self {
+            event,
+            session,
+            extensions,
+            deadline,
+        }
+    }
+}
+
+/// What a [`Request`] is made of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Parts {
+    /// What happened.
+    pub event: Event,
+    /// What is known of the session.
+    pub session: Session,
+    /// What layers told about the request.
+    pub extensions: Extensions,
+    /// Until when the response must be there.
+    pub deadline: Deadline,
 }
 
 /// The time by which a response must be there.
@@ -91,7 +133,7 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// That long from now.
     pub fn after(time: Duration) -> Self {
-        Self(Instant::now() + time)
+        Self(after(Instant::now(), time))
     }
 
     pub(crate) const fn at(instant: Instant) -> Self {
@@ -103,9 +145,9 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// The point in time, for [`tokio::time::timeout_at`].
-    pub fn instant(self) -> Instant {
-        self.0
+    /// The point in time; `.into()` makes of it what [`tokio::time::timeout_at`] takes.
+    pub fn instant(self) -> std::time::Instant {
+        self.0.into_std()
     }
 }
 
@@ -134,7 +176,8 @@ pub enum Event {
     Header(Header),
     /// All headers were seen.
     EndOfHeaders,
-    /// A piece of the body, at most 65,535 bytes, cut without regard to lines.
+    /// A piece of the body, cut without regard to lines: at most 65,535 bytes from Postfix and
+    /// Sendmail, and never more than [`Settings::max_payload`](crate::Settings::max_payload).
     Body(Bytes),
     /// The whole message was seen. Here, and only here, it can be changed.
     EndOfMessage(Progress),

@@ -1,7 +1,7 @@
 //! What a filter answers.
 
 use bytes::Bytes;
-use milter_core::{Modification, ModificationError, Needs, SmtpReply, Verdict};
+use milter_core::{Modification, ModificationError, ModificationKind, Needs, SmtpReply, Verdict};
 
 /// A filter's answer to a [`Request`](crate::Request): a verdict, and at the end of the message
 /// the changes to it.
@@ -17,7 +17,7 @@ use milter_core::{Modification, ModificationError, Needs, SmtpReply, Verdict};
 /// assert_eq!(marked.edits().len(), 2);
 /// # let _ = refused;
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a response does nothing unless it is returned"]
 pub struct Response {
     verdict: Verdict,
@@ -25,7 +25,7 @@ pub struct Response {
 }
 
 /// What few responses have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Extra {
     edits: Vec<Modification>,
     /// The first edit that could not be made.
@@ -107,7 +107,10 @@ impl Response {
         Self::proceed().with(|extra| extra.refused = true)
     }
 
-    /// Adds a header at the end.
+    /// Adds a header: at the end, or on Sendmail before the first one of that name.
+    ///
+    /// Where [leading space](Needs::leading_space) was negotiated the value begins right behind
+    /// the colon.
     pub fn add_header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.try_edit(Modification::add_header(name, value))
     }
@@ -137,9 +140,14 @@ impl Response {
         self.try_edit(Modification::delete_header(name, index))
     }
 
-    /// Replaces the body. Lines end in CRLF; any length will do.
+    /// Replaces the body, also one that was given before. Lines end in CRLF; any length will do.
+    ///
+    /// Several [`Modification::replace_body`] given to [`edit`](Self::edit) are pieces of one
+    /// new body.
     pub fn replace_body(self, body: impl Into<Bytes>) -> Self {
-        self.edit(Modification::replace_body(body))
+        let kept =
+            self.retain_edits(|edit| !matches!(edit.kind(), ModificationKind::ReplaceBody { .. }));
+        kept.edit(Modification::replace_body(body))
     }
 
     /// Changes the envelope's sender; `<>` is the null sender.

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::connection;
 use crate::error::{BoxError, ConnectionError};
@@ -24,6 +24,10 @@ use crate::response::Response;
 use crate::session::{Peer, PeerAddr};
 use crate::settings::Settings;
 use crate::stop::{Level, Stop};
+
+pub use self::threads::ServeThreads;
+
+mod threads;
 
 /// How long messages in progress may take at shutdown unless said otherwise: less than systemd
 /// waits before it kills (`TimeoutStopSec`, 90 s).
@@ -195,6 +199,10 @@ impl<L, M> Serve<L, M> {
     /// Stops when the future is ready: no connection is accepted any more, those between two
     /// messages are closed, and messages in progress may end within the
     /// [grace period](Self::grace_period).
+    ///
+    /// What an SMTP client sends after that on a session whose connection was closed gets what the
+    /// MTA is configured to do without the filter: have that be a tempfail (`F=T`,
+    /// `milter_default_action`).
     pub fn with_graceful_shutdown(
         mut self,
         signal: impl Future<Output = ()> + Send + 'static,
@@ -294,12 +302,18 @@ where
         match accepted {
             Ok((io, address)) => {
                 report.accepted += 1;
+                // The user's code: the server must outlive it.
+                let Ok(make) = catch_unwind(AssertUnwindSafe(|| make.clone())) else {
+                    error!(peer = %address, "what makes services panicked when it was cloned");
+                    continue;
+                };
                 let peer = next_peer(address);
-                let (make, settings, signal) = (make.clone(), Arc::clone(&settings), stop.signal());
+                let id = peer.connection_id();
+                let address = peer.address().clone();
+                let signal = Some(stop.signal());
+                let connection = connection::run(io, make, peer, Arc::clone(&settings), signal);
                 tasks.spawn(async move {
-                    let id = peer.connection_id();
-                    let address = peer.address().clone();
-                    match connection::run(io, make, peer, settings, Some(signal)).await {
+                    match connection.await {
                         Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
                         Err(error) => {
                             warn!(connection = id, peer = %address, %error, "connection ended");
@@ -307,6 +321,8 @@ where
                     }
                 });
             }
+            // Clients that left while they waited.
+            Err(error) if is_of_the_client(&error) => debug!(%error, "a client left"),
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 let pause = pin!(tokio::time::sleep(ACCEPT_PAUSE));
@@ -337,117 +353,15 @@ where
     Ok(report)
 }
 
+/// Whether accepting failed for something that concerns one client alone.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
 fn next_peer(address: PeerAddr) -> Peer {
     Peer::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address)
-}
-
-/// A server on several threads about to run; see [`Serve::threads`]. It does nothing unless
-/// awaited.
-#[must_use = "a server runs only when it is awaited"]
-pub struct ServeThreads<M> {
-    serve: Serve<BoundListener, M>,
-    threads: NonZeroUsize,
-}
-
-impl<M> fmt::Debug for ServeThreads<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServeThreads")
-            .field("serve", &self.serve)
-            .field("threads", &self.threads)
-            .finish()
-    }
-}
-
-impl<M, S> IntoFuture for ServeThreads<M>
-where
-    M: Service<Peer, Response = S> + Clone + Send + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send,
-    S: Service<Request, Response = Response> + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-{
-    type Output = io::Result<Report>;
-    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(run_threads(self))
-    }
-}
-
-async fn run_threads<M, S>(server: ServeThreads<M>) -> io::Result<Report>
-where
-    M: Service<Peer, Response = S> + Clone + Send + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send,
-    S: Service<Request, Response = Response> + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-{
-    let ServeThreads {
-        serve:
-            Serve {
-                listener,
-                make,
-                settings,
-                shutdown,
-                grace,
-            },
-        threads,
-    } = server;
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let (done, mut reports) = tokio::sync::mpsc::unbounded_channel();
-    for n in 0..threads.get() {
-        let duplicate = listener.duplicate()?;
-        let (make, settings, mut stopped, done) = (
-            make.clone(),
-            settings.clone(),
-            stopped.clone(),
-            done.clone(),
-        );
-        thread::Builder::new()
-            .name(format!("milter-{n}"))
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let report = runtime.and_then(|runtime| {
-                    runtime.block_on(async {
-                        let signal = async move {
-                            // An error means that nobody is left to tell: the same.
-                            let _ = stopped.changed().await;
-                        };
-                        serve_make(duplicate.register()?, make)
-                            .settings(settings)
-                            .with_graceful_shutdown(signal)
-                            .grace_period(grace)
-                            .await
-                    })
-                });
-                // Nobody waits any more if the server's future was dropped.
-                let _ = done.send(report);
-            })?;
-    }
-    drop((listener, done));
-    let mut shutdown = pin!(async {
-        match shutdown {
-            Some(signal) => signal.await,
-            None => std::future::pending().await,
-        }
-        drop(stop);
-    });
-    let mut whole = Report::default();
-    let mut running = true;
-    let mut next_report = std::future::poll_fn(|cx| {
-        if running && shutdown.as_mut().poll(cx).is_ready() {
-            running = false;
-        }
-        reports.poll_recv(cx)
-    });
-    while let Some(report) = (&mut next_report).await {
-        let report = report?;
-        whole.accepted += report.accepted;
-        whole.cut += report.cut;
-    }
-    Ok(whole)
 }

@@ -230,7 +230,12 @@ impl Session {
         let facts = self.facts();
         facts.client = None;
         facts.helo = None;
-        facts.macros.clear();
+        facts.macros.end_session();
+    }
+
+    /// Forgets what belonged to the connection.
+    pub(crate) fn end_connection(&mut self) {
+        self.facts().connection_data.renew();
     }
 
     pub(crate) fn connect(&self) -> Option<Arc<Connect>> {

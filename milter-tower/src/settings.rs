@@ -125,10 +125,16 @@ impl Settings {
     }
 
     /// How often the MTA is told that work goes on: at the end of the message, and with Postfix
-    /// at every stage. By default once a second.
+    /// at every stage. By default once a second, and not more often than ten times; Sendmail
+    /// waits for 10 s.
     #[must_use]
     pub const fn progress_interval(mut self, time: Duration) -> Self {
-        self.progress_interval = time;
+        let least = Duration::from_millis(100);
+        self.progress_interval = if time.as_millis() < least.as_millis() {
+            least
+        } else {
+            time
+        };
         self
     }
 

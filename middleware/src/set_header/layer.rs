@@ -16,6 +16,8 @@ pub struct SetHeaderLayer {
 pub(super) struct HeaderToSet {
     pub(super) name: Vec<u8>,
     pub(super) add: Modification,
+    /// The same where the value begins right behind the colon.
+    pub(super) add_spaced: Modification,
     pub(super) overrides: bool,
     pub(super) needs: Needs,
 }
@@ -30,8 +32,9 @@ impl SetHeaderLayer {
         name: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
-        let add = Modification::add_header(&name, value)?;
-        Ok(Self::new(name, add, false))
+        Self::new(name, value, false, |name, value| {
+            Modification::add_header(name, value)
+        })
     }
 
     /// Puts the header on top of the mail.
@@ -43,8 +46,9 @@ impl SetHeaderLayer {
         name: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
-        let add = Modification::insert_header(0, &name, value)?;
-        Ok(Self::new(name, add, false))
+        Self::new(name, value, false, |name, value| {
+            Modification::insert_header(0, name, value)
+        })
     }
 
     /// Adds the header at the end, and deletes every other one of that name: those that the
@@ -57,27 +61,34 @@ impl SetHeaderLayer {
         name: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
-        let add = Modification::add_header(&name, value)?;
-        Ok(Self::new(name, add, true))
+        Self::new(name, value, true, |name, value| {
+            Modification::add_header(name, value)
+        })
     }
 
-    fn new(name: impl AsRef<[u8]>, add: Modification, overrides: bool) -> Self {
+    fn new(
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        overrides: bool,
+        add: fn(&[u8], &[u8]) -> Result<Modification, ModificationError>,
+    ) -> Result<Self, ModificationError> {
+        let (name, value) = (name.as_ref(), value.as_ref());
         let needs = Needs::none().action(Actions::ADD_HEADERS);
         let needs = if overrides {
             needs.action(Actions::CHANGE_HEADERS).record(Stage::Header)
         } else {
             needs
         };
-        let name = name.as_ref().to_owned();
         let header = HeaderToSet {
-            name,
-            add,
+            add: add(name, value)?,
+            add_spaced: add(name, &[b" ", value].concat())?,
+            name: name.to_owned(),
             overrides,
             needs,
         };
-        Self {
+        Ok(Self {
             header: Arc::new(header),
-        }
+        })
     }
 }
 

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use milter_tower::{
-    Event, Modification, ModificationKind, Needs, Request, Response, Stage, Verdict,
+    Agreement, Event, Modification, ModificationKind, Needs, Request, Response, Session, Stage,
+    Verdict,
 };
 use tower_service::Service;
 
@@ -18,6 +19,8 @@ pub struct SetHeader<S> {
     accepted: Accepted,
     /// How many headers of the name the message has.
     present: u32,
+    /// The service within has seen something of the message.
+    seen: bool,
 }
 
 impl<S> SetHeader<S> {
@@ -27,6 +30,7 @@ impl<S> SetHeader<S> {
             header,
             accepted: Accepted::default(),
             present: 0,
+            seen: false,
         }
     }
 
@@ -45,14 +49,13 @@ impl<S> SetHeader<S> {
         self.inner
     }
 
-    fn answer(&self, stage: Option<Stage>) -> Answer {
-        let header = Arc::clone(&self.header);
-        let accepted = self.accepted.clone();
+    fn answer(&self, stage: Option<Stage>, session: &Session) -> Answer {
         Answer {
             stage,
-            header,
-            accepted,
+            header: Arc::clone(&self.header),
+            accepted: self.accepted.clone(),
             present: self.present,
+            spaced: session.agreement().is_some_and(Agreement::leading_space),
         }
     }
 }
@@ -85,6 +88,10 @@ where
             Event::MessageEnd(_) => {
                 self.accepted.end_message();
                 self.present = 0;
+                if !std::mem::take(&mut self.seen) {
+                    // Of a message that it did not see begin it hears no end.
+                    return ResponseFuture::ready(Response::proceed());
+                }
                 None
             }
             Event::SessionEnd | Event::Close => {
@@ -97,12 +104,12 @@ where
             }
             event => event.stage(),
         };
+        let answer = self.answer(stage, request.session());
         if stage.is_some() && self.accepted.is_set() {
             // The service within has nothing against the mail and wants no more of it.
-            let response = self.answer(stage).to(Response::accept());
-            return ResponseFuture::ready(response);
+            return ResponseFuture::ready(answer.to(Response::accept()));
         }
-        let answer = self.answer(stage);
+        self.seen |= stage.is_some_and(Stage::is_of_message);
         ResponseFuture::answer(self.inner.call(request), answer)
     }
 }
@@ -114,6 +121,8 @@ pub(super) struct Answer {
     header: Arc<HeaderToSet>,
     accepted: Accepted,
     present: u32,
+    /// Values keep their leading space: this one needs one of its own.
+    spaced: bool,
 }
 
 impl Answer {
@@ -131,8 +140,13 @@ impl Answer {
     }
 
     fn set_header(&self, response: Response) -> Response {
+        let add = if self.spaced {
+            &self.header.add_spaced
+        } else {
+            &self.header.add
+        };
         if !self.header.overrides {
-            return response.edit(self.header.add.clone());
+            return response.edit(add.clone());
         }
         let name = &self.header.name;
         let response = response.retain_edits(|edit| !names(edit, name));
@@ -140,9 +154,7 @@ impl Answer {
         let deletes = (1..=self.present)
             .rev()
             .map(|index| Modification::delete_header(name, index));
-        deletes
-            .fold(response, Response::try_edit)
-            .edit(self.header.add.clone())
+        deletes.fold(response, Response::try_edit).edit(add.clone())
     }
 }
 

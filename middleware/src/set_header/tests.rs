@@ -1,8 +1,8 @@
 use std::convert::Infallible;
 
 use milter_tower::{
-    Actions, Event, Header, Modification, Needs, Offer, Outcome, Peer, PeerAddr, Progress,
-    Recipient, Request, Response, Sender, Session, SmtpReply, Stage, Verdict,
+    Actions, ClientAddr, Connect, Event, Header, Modification, Needs, Offer, Outcome, Peer,
+    PeerAddr, Progress, Recipient, Request, Response, Sender, Session, SmtpReply, Stage, Verdict,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -128,6 +128,26 @@ async fn overriding_leaves_one_header_of_the_name() {
         want.push(Modification::add_header("X-A", "b").unwrap());
         assert_eq!(response.edits(), want);
         let _ = ask(&mut service, Event::MessageEnd(Outcome::Aborted)).await;
+    }
+}
+
+/// What was accepted at connect are messages that the filter never sees.
+#[tokio::test]
+async fn a_filter_hears_no_end_of_a_message_that_it_did_not_see_begin() {
+    let mut service = layer().layer(service_fn(async |request: Request| match request.event() {
+        Event::Connect(_) => Ok(Response::accept()),
+        other => panic!("{other:?}"),
+    }));
+    let client = Connect::new("client.example", ClientAddr::Unknown);
+    let connected = ask(&mut service, Event::Connect(client.into())).await;
+    assert_eq!(*connected.verdict(), Verdict::Continue);
+    for _ in 0..2 {
+        assert_eq!(ask(&mut service, end()).await.edits().len(), 1);
+        let _ = ask(
+            &mut service,
+            Event::MessageEnd(Outcome::Verdict(Verdict::Accept)),
+        )
+        .await;
     }
 }
 

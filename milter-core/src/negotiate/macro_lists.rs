@@ -145,7 +145,11 @@ fn same(a: &str, b: &str) -> bool {
 fn is_name(name: &str) -> bool {
     match without_braces(name.as_bytes()) {
         [letter] => letter.is_ascii_graphic() && !b",{}".contains(letter),
-        long => !long.is_empty() && long.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'),
+        // Fifty names at seven stages stay within one frame.
+        long => {
+            (1..=128).contains(&long.len())
+                && long.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        }
     }
 }
 
@@ -169,7 +173,7 @@ fn put_name(out: &mut BytesMut, name: &str) {
 pub enum MacroRequestError {
     /// Sendmail cuts a list at 50 names and does not tell.
     #[error(
-        "{count} macros are asked for at {stage:?}, but Sendmail takes at most {MAX_NAMES}: ask for fewer"
+        "{count} macros are asked for at {stage}, but Sendmail takes at most {MAX_NAMES}: ask for fewer"
     )]
     TooMany {
         /// Where.
@@ -179,7 +183,7 @@ pub enum MacroRequestError {
     },
     /// A name is one printable character, or letters, digits and `_`, with or without braces.
     #[error(
-        "{name:?} asked for at {stage:?} is no macro's name: use one letter, or letters, digits \
+        "{name:?} asked for at {stage} is no macro's name: use one letter, or letters, digits \
          and `_`, such as `{{auth_type}}`"
     )]
     Name {

@@ -10,6 +10,8 @@ use tracing::{Span, field, warn};
 
 use super::Driver;
 use super::filter::Called;
+use super::guard::guard;
+use crate::clock::after;
 use crate::error::{BoxError, Failure};
 use crate::request::{Deadline, Event, Request};
 use crate::response::Response;
@@ -31,7 +33,7 @@ where
     pub(super) async fn make(&mut self) -> Called<()> {
         let limit = self.settings.time_for(None, Mta::Unknown);
         let start = Instant::now();
-        let deadline = self.since.unwrap_or(start) + limit;
+        let deadline = after(self.since.unwrap_or(start), limit);
         let call = self.link.call(start, deadline, None, false);
         let peer = self.session.peer().clone();
         self.filter
@@ -49,7 +51,7 @@ where
         };
         let start = Instant::now();
         let since = self.since.filter(|_| !event.is_end());
-        let deadline = since.unwrap_or(start) + limit;
+        let deadline = after(since.unwrap_or(start), limit);
         let at_end = stage == Some(Stage::EndOfMessage);
         // Sendmail takes progress at the end of the message only (Q10).
         let ticks =
@@ -79,7 +81,7 @@ where
         // The MTA goes on meanwhile, and may wait for the answer to its next command.
         self.since.get_or_insert_with(Instant::now);
         if let Ok(Err(failure)) = self.ask(event, None).await {
-            self.log_failure("end", &failure, None);
+            self.log_failure("end", failure, None);
         }
     }
 
@@ -93,21 +95,31 @@ where
     }
 
     /// Logs a failure, and what the MTA is told.
-    pub(super) fn log_failure(&self, at: &str, failure: &Failure, answer: Option<&Verdict>) {
+    pub(super) fn log_failure(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
         if matches!(failure, Failure::Broken) {
             // What broke it was logged.
             return;
         }
-        let queue_id = self.session.queue_id().map(|id| id.to_string());
-        warn!(
-            parent: self.current_span(),
-            connection = self.session.peer().connection_id(),
-            queue_id = queue_id.as_deref().map(field::display),
-            client = self.session.client().map(client_for_log).map(field::display),
-            at,
-            answer = answer.map(|verdict| field::display(verdict.name())),
-            error = failure as &dyn std::error::Error,
-            "the filter failed"
-        );
+        // The error is the user's: to show and to drop it may panic.
+        let logged = guard(move || {
+            let queue_id = self.session.queue_id().map(|id| id.to_string());
+            warn!(
+                parent: self.current_span(),
+                connection = self.session.peer().connection_id(),
+                queue_id = queue_id.as_deref().map(field::display),
+                client = self.session.client().map(client_for_log).map(field::display),
+                at,
+                answer = answer.map(|verdict| field::display(verdict.name())),
+                error = &failure as &dyn std::error::Error,
+                "the filter failed"
+            );
+        });
+        if logged.is_err() {
+            let connection = self.session.peer().connection_id();
+            warn!(
+                connection,
+                at, "the filter failed, and its error cannot be shown: it panics"
+            );
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! The service of one connection: made, called, and replaced when it breaks.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
@@ -9,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 use tracing::Span;
 
+use super::guard::guard;
 use super::link::{Call, Interrupt, Link, Lost};
 use crate::error::{BoxError, Failure};
 use crate::request::Request;
@@ -20,6 +19,8 @@ pub(super) struct Filter<M, S> {
     make: M,
     /// None before the negotiation, and after it broke.
     service: Option<S>,
+    /// The service works but is of no use: it hears of the end and nothing else.
+    condemned: bool,
     /// The last request got as far as the service: it was ready and was called.
     reached: bool,
 }
@@ -32,12 +33,23 @@ impl<M, S> Filter<M, S> {
         Self {
             make,
             service: None,
+            condemned: false,
             reached: false,
         }
     }
 
     pub(super) const fn is_broken(&self) -> bool {
-        self.service.is_none()
+        self.service.is_none() || self.condemned
+    }
+
+    /// Has the service hear of its end only.
+    pub(super) const fn condemn(&mut self) {
+        self.condemned = self.service.is_some();
+    }
+
+    /// Whether a service waits for its end, which it can be told from now on.
+    pub(super) const fn take_condemned(&mut self) -> bool {
+        std::mem::replace(&mut self.condemned, false)
     }
 
     /// Whether the last request got as far as the service.
@@ -47,6 +59,7 @@ impl<M, S> Filter<M, S> {
 
     /// Drops the service: it gets nothing more.
     pub(super) fn discard(&mut self) {
+        self.condemned = false;
         let service = self.service.take();
         // A service that panics when it is dropped has nothing more to break.
         let _ = guard(|| drop(service));
@@ -97,7 +110,7 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         self.reached = false;
-        let Some(service) = &mut self.service else {
+        let Some(service) = self.service.as_mut().filter(|_| !self.condemned) else {
             return Ok(Err(Failure::Broken));
         };
         let mut marks = Marks::default();
@@ -189,21 +202,4 @@ where
             called.map(|_| Err(panic))
         }
     }
-}
-
-/// Runs code of the user's; a panic becomes a failure.
-fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Failure> {
-    // Whatever the panic left behind is dropped and not looked at again.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        let message = message(payload.as_ref());
-        // Dropping what was thrown could panic again.
-        std::mem::forget(payload);
-        Failure::Panic(message)
-    })
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a value that is no text").to_owned()
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::codec::Framed;
 
+use crate::clock::after;
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::stop::{Level, StopSignal};
@@ -83,7 +84,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             ahead: None,
             clock: Clock::default(),
             stop,
-            handshake: Some(Instant::now() + settings.handshake_timeout),
+            handshake: Some(after(Instant::now(), settings.handshake_timeout)),
             frame: None,
             write: None,
             idle: Idle::default(),
@@ -183,7 +184,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 return Poll::Ready(Interrupt::Lost(TOO_SLOW_TO_READ));
             }
             if call.tick.is_some_and(|tick| now >= tick) {
-                call.tick = Some(now + self.settings.progress_interval);
+                call.tick = Some(after(now, self.settings.progress_interval));
                 if reads {
                     self.put(&Reply::Progress);
                 }
@@ -216,6 +217,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         .await
     }
 
+    /// Writes what can be written at once.
+    pub(super) async fn start_flush(&mut self) {
+        // What goes wrong now goes wrong at the next read, too.
+        std::future::poll_fn(|cx| {
+            let _ = self.poll_flush(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Gives back the memory that a message took. To be called between messages.
     pub(super) fn shrink(&mut self) {
         if self.grown && self.framed.read_buffer().is_empty() {
@@ -239,7 +250,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     ) -> Call<'p> {
         Call {
             deadline,
-            tick: ticks.then(|| start + self.settings.progress_interval),
+            tick: ticks.then(|| after(start, self.settings.progress_interval)),
             progress,
             watches: true,
         }
@@ -274,7 +285,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             }
             Poll::Pending => {
                 let time = self.settings.write_timeout;
-                self.write.get_or_insert_with(|| Instant::now() + time);
+                self.write
+                    .get_or_insert_with(|| after(Instant::now(), time));
                 Poll::Pending
             }
         }
@@ -287,7 +299,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     /// Starts the clock of a frame that has begun.
     fn watch_partial_frame(&mut self) {
         if self.frame.is_none() && !self.framed.read_buffer().is_empty() {
-            self.frame = Some(Instant::now() + self.settings.frame_timeout);
+            self.frame = Some(after(Instant::now(), self.settings.frame_timeout));
         }
     }
 
@@ -381,12 +393,12 @@ impl Idle {
     fn due(&mut self, limit: Duration) -> Instant {
         *self
             .due
-            .get_or_insert_with(|| Instant::now() + limit / IDLE_STEPS)
+            .get_or_insert_with(|| after(Instant::now(), limit / IDLE_STEPS))
     }
 
     /// A step is over. Whether the silence was too long.
     fn step(&mut self, limit: Duration) -> bool {
-        self.due = Some(Instant::now() + limit / IDLE_STEPS);
+        self.due = Some(after(Instant::now(), limit / IDLE_STEPS));
         self.silent_steps = if std::mem::take(&mut self.active) {
             0
         } else {

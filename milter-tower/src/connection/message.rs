@@ -12,11 +12,13 @@ use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
+use super::guard::guard;
+use super::link::Lost;
 use super::{Driver, End, Message, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
-use crate::session::{Peer, client_for_log, is_refused_recipient};
+use crate::session::{Peer, Session, client_for_log, is_refused_recipient};
 
 impl<IO, M, S> Driver<IO, M, S>
 where
@@ -44,14 +46,23 @@ where
         // The MTA waits for the answer to this command only.
         self.since.get_or_insert_with(Instant::now);
         if let Err(failure) = self.introduce(before).await? {
-            self.filter.discard();
+            self.filter.condemn();
             let verdict = self.settings.on_failure.verdict();
-            self.log_failure("replace", &failure, Some(&verdict));
             if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, verdict));
+                self.standing = Some((Scope::Connection, verdict.clone()));
             }
+            self.log_failure("replace", failure, Some(&verdict));
         }
         Ok(())
+    }
+
+    /// Tells a service that could not replace another one that it is not needed.
+    pub(super) async fn dismiss(&mut self) {
+        if self.filter.take_condemned() {
+            self.link.start_flush().await;
+            self.tell(Event::Close).await;
+            self.filter.discard();
+        }
     }
 
     /// Asks the service about a command and answers the MTA.
@@ -154,6 +165,11 @@ where
         }
         let asked = self.ask(event, Some(stage)).await;
         self.message.told |= stage.is_of_message() && self.filter.was_reached();
+        if matches!(asked, Err(Lost::Cut)) {
+            // The call ends here, and the MTA waits for its answer.
+            let verdict = self.settings.on_failure.verdict();
+            self.reply(stage, &verdict).await?;
+        }
         let failure = match asked? {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
             Ok(response) => match self.check(stage, response) {
@@ -162,7 +178,7 @@ where
             },
             Err(failure) => failure,
         };
-        Ok((self.fail(stage, &failure), Vec::new()))
+        Ok((self.fail(stage, failure), Vec::new()))
     }
 
     /// What of a response may be sent.
@@ -177,7 +193,7 @@ where
                 return Err(wrong.into());
             }
             // A verdict where no reply is due is a mistake that harms nobody else.
-            self.log_failure(stage.name(), &wrong.into(), None);
+            self.log_failure(stage.name(), wrong.into(), None);
             return Ok((Verdict::Continue, Vec::new()));
         }
         if stage != Stage::EndOfMessage && !edits.is_empty() {
@@ -192,7 +208,7 @@ where
 
     /// Logs a failure, and finds what the MTA is told: now, or where no reply is due at the next
     /// event that has one.
-    pub(super) fn fail(&mut self, stage: Stage, failure: &Failure) -> Verdict {
+    pub(super) fn fail(&mut self, stage: Stage, failure: Failure) -> Verdict {
         let verdict = self.settings.on_failure.verdict();
         self.log_failure(stage.name(), failure, Some(&verdict));
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
@@ -227,6 +243,9 @@ where
             self.decided = verdict.clone();
         }
         if over {
+            self.in_envelope = false;
+            // The MTA need not wait for what the service does at the end.
+            self.link.start_flush().await;
             // To go on with a message at its end is to accept it.
             let accepted = verdict == Verdict::Continue;
             self.end_message(Outcome::Verdict(if accepted {
@@ -278,8 +297,15 @@ where
             self.tell(Event::MessageEnd(outcome)).await;
         }
         self.forget_standing(Scope::Message);
-        self.session.end_message();
+        self.forget(Session::end_message);
         self.message = Message::new(Span::none());
+    }
+
+    /// Forgets facts, and with them the values that the service left with them.
+    pub(super) fn forget(&mut self, forget: fn(&mut Session)) {
+        if let Err(panic) = guard(|| forget(&mut self.session)) {
+            self.log_failure("end", panic, None);
+        }
     }
 
     /// Makes a service in the place of one that broke, and shows it what it has to know.

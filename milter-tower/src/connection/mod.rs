@@ -9,8 +9,10 @@
 //! [`Filter`](filter::Filter) calls the service and survives whatever it does.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use milter_core::state::{Ends, StateMachine, Step, Transition};
 use milter_core::{
     Agreement, CodecError, Command, MacroStage, Needs, Offer, Reply, Stage, Verdict, negotiate,
@@ -32,6 +34,7 @@ use crate::stop::StopSignal;
 
 mod call;
 mod filter;
+mod guard;
 mod link;
 mod message;
 
@@ -124,14 +127,26 @@ where
         span: Span::none(),
         message: Message::new(Span::none()),
     };
-    async move { driver.run().await }
+    async move {
+        match AssertUnwindSafe(driver.run()).catch_unwind().await {
+            Ok(ended) => ended,
+            Err(payload) => {
+                let message = guard::message(payload.as_ref());
+                std::mem::forget(payload);
+                // What was decided before must arrive.
+                let _ = driver.link.flush().await;
+                Err(ConnectionError::Panic(message))
+            }
+        }
+    }
 }
 
 /// What a service needs, as it answered the offer.
 fn needs_of(response: Response) -> Result<Needs, Failure> {
     let needs = response.needs_asked().cloned().unwrap_or_default();
     let (verdict, edits) = response.into_parts()?;
-    if verdict != Verdict::Continue {
+    // To accept everything is what a first filter does; it will be asked everything.
+    if !matches!(verdict, Verdict::Continue | Verdict::Accept) {
         // A layer that refuses whatever comes, say: its service was not asked.
         return Err(Failure::NotNeeds(verdict.name()));
     }
@@ -242,7 +257,7 @@ where
             Err(failure) => {
                 // Closing would let mail pass unfiltered where that is Sendmail's default.
                 let verdict = self.settings.on_failure.verdict();
-                self.log_failure("negotiate", &failure, Some(&verdict));
+                self.log_failure("negotiate", failure, Some(&verdict));
                 self.needs = Needs::all();
                 self.standing = Some((Scope::Connection, verdict));
             }
@@ -267,7 +282,7 @@ where
                 self.link.shrink();
             }
             let command = self.next_command(between).await?;
-            let Transition { ends, step } =
+            let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {
                 Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
@@ -290,13 +305,14 @@ where
                         self.mend(stage).await?;
                     }
                     self.deliver(command, stage).await?;
+                    self.dismiss().await;
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
                     self.reply(stage, &verdict).await?;
                 }
                 Step::Misplaced { stage } => {
-                    let verdict = self.fail(stage, &Failure::Misplaced(stage));
+                    let verdict = self.fail(stage, Failure::Misplaced(stage));
                     self.settle(stage, verdict, Vec::new()).await?;
                 }
                 Step::Renegotiate => self.renegotiate(&command).await?,
@@ -350,7 +366,7 @@ where
         self.end_message(Outcome::Aborted).await;
         self.tell(Event::SessionEnd).await;
         self.forget_standing(Scope::Session);
-        self.session.end_session();
+        self.forget(Session::end_session);
     }
 
     /// Tells the service all that ends with the connection.
@@ -364,11 +380,18 @@ where
             Outcome::ConnectionLost
         };
         self.end_message(outcome).await;
+        self.filter.take_condemned();
         self.tell(Event::Close).await;
         self.filter.discard();
+        self.forget(Session::end_connection);
         match ended {
             Err(End::Lost(Lost::Eof)) if in_message => Err(ConnectionError::Lost),
             Ok(()) | Err(End::Quit | End::Lost(Lost::Drained | Lost::Eof)) => Ok(()),
+            Err(End::Lost(Lost::Codec(CodecError::Io(error))))
+                if !in_message && error.kind() == io::ErrorKind::ConnectionReset =>
+            {
+                Ok(())
+            }
             Err(End::Lost(Lost::Codec(error))) => Err(error.into()),
             Err(End::Lost(Lost::Timeout(what))) => Err(ConnectionError::Timeout(what)),
             Err(End::Lost(Lost::Cut)) => Err(ConnectionError::Cut),

@@ -265,7 +265,7 @@ async fn d6_a_fresh_clone_that_needs_more_means_failure_until_the_end() {
     assert_eq!(mta.message().await, "Mt");
     mta.quit(run).await;
     assert_eq!(log.clones(), 2, "it is not tried again");
-    assert_eq!(log.of(2), ["negotiate"]);
+    assert_eq!(log.of(2), ["negotiate", "close"]);
 
     // As much or less is fine.
     let (service, log) = needing_more(Needs::none(), agreed);

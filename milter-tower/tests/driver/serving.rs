@@ -142,6 +142,13 @@ async fn shutdown_cuts_what_does_not_end() {
             mta.send(crate::common::header()).await;
         }
         stop.send(()).unwrap();
+        if hangs {
+            assert_eq!(
+                mta.reply().await,
+                Reply::TempFail,
+                "what is asked is answered"
+            );
+        }
         mta.closed().await;
         let report = stopped(server).await;
         assert_eq!((report.accepted, report.cut), (1, 1));
