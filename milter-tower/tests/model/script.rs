@@ -78,6 +78,7 @@ fn introduction(rng: &mut Rng, needs: Needs) -> (Act, Effect) {
         1 => (Act::Fail, Effect::Fails),
         2 => (Act::Hang, Effect::Fails),
         3 => (Response::reject().into(), Effect::Fails),
+        4 => (Response::accept().with_needs(needs).into(), Effect::Answers),
         _ => (Response::needs(needs).into(), Effect::Answers),
     }
 }
