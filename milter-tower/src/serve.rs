@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -312,14 +312,13 @@ where
                 let address = peer.address().clone();
                 let signal = Some(stop.signal());
                 let connection = connection::run(io, make, peer, Arc::clone(&settings), signal);
-                tasks.spawn(async move {
-                    match connection.await {
-                        Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
-                        Err(error) => {
-                            warn!(connection = id, peer = %address, %error, "connection ended");
-                        }
+                // Not within another `async` block, which would hold the connection twice.
+                tasks.spawn(connection.map(move |ended| match ended {
+                    Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
+                    Err(error) => {
+                        warn!(connection = id, peer = %address, %error, "connection ended");
                     }
-                });
+                }));
             }
             // Clients that left while they waited.
             Err(error) if is_of_the_client(&error) => debug!(%error, "a client left"),
