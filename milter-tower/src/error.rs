@@ -87,6 +87,9 @@ pub enum Failure {
     /// The service broke at an earlier event of the message.
     #[error("the service broke at an earlier event")]
     Broken,
+    /// The message has more recipients than are kept.
+    #[error("the message has more than {0} recipients")]
+    TooManyRecipients(usize),
     /// The MTA sent a command out of order, which the filter therefore did not see.
     #[error("the MTA sent {0} where it cannot come")]
     Misplaced(milter_core::Stage),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::{
-    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, ReplyMode,
-    Stage, Verdict,
+    Command, Connect, EnhancedCode, MacroStage, Modification, ModificationKind, Recipient, Reply,
+    ReplyMode, SmtpReply, Stage, Verdict,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -82,6 +82,9 @@ where
             }
             Command::Rcpt(recipient) => {
                 self.session.enter(MacroStage::Rcpt);
+                if self.session.recipients().len() >= self.settings.max_recipients {
+                    return self.refuse_recipient().await;
+                }
                 let kept = recipient.to_owned_copy();
                 (Event::Rcpt(kept.clone()), Some(kept))
             }
@@ -93,6 +96,25 @@ where
             self.keep_recipient(recipient, &verdict);
         }
         self.settle(stage, verdict, edits).await
+    }
+
+    /// Answers a recipient beyond the limit.
+    // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another message.
+    async fn refuse_recipient(&mut self) -> Result<(), End> {
+        self.message.surplus += 1;
+        if self.message.surplus == 1 {
+            // Logged once; where no reply is due the message fails at the next one.
+            self.fail(
+                Stage::Rcpt,
+                Failure::TooManyRecipients(self.settings.max_recipients),
+            );
+        }
+        let verdict = if self.has_reply(Stage::Rcpt) {
+            too_many_recipients()
+        } else {
+            Verdict::Continue
+        };
+        self.settle(Stage::Rcpt, verdict, Vec::new()).await
     }
 
     /// Asks the service about the piece of the body that came with the end of the message.
@@ -370,4 +392,13 @@ where
             self.message.has_queue_id = true;
         }
     }
+}
+
+fn too_many_recipients() -> Verdict {
+    let enhanced = EnhancedCode::new(4, 5, 3);
+    let reply = SmtpReply::builder(452).line("Too many recipients");
+    let reply = enhanced
+        .map(|code| reply.clone().enhanced_code(code))
+        .unwrap_or(reply);
+    reply.build().map_or(Verdict::TempFail, Verdict::Reply)
 }

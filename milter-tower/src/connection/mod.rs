@@ -20,7 +20,7 @@ use milter_core::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::{Span, debug};
+use tracing::{Span, debug, warn};
 
 use self::filter::Filter;
 use self::link::{Link, Lost};
@@ -80,6 +80,8 @@ struct Message {
     skips: bool,
     /// The span knows the queue id.
     has_queue_id: bool,
+    /// How many recipients beyond the limit there were.
+    surplus: usize,
 }
 
 impl Message {
@@ -89,6 +91,7 @@ impl Message {
             told: false,
             skips: false,
             has_queue_id: false,
+            surplus: 0,
         }
     }
 }
@@ -340,7 +343,13 @@ where
             return;
         };
         if let Some(stage) = set.stage() {
-            self.session.set_macros(stage, set.raw());
+            let held = self.session.macros().held_bytes();
+            let fits = set.raw().len() <= self.settings.max_macro_bytes.saturating_sub(held);
+            if !fits {
+                warn!(parent: &self.span, bytes = set.raw().len(), %stage, "too many macros: left out");
+            }
+            self.session
+                .set_macros(stage, if fits { set.raw() } else { b"" });
             // Both MTAs send them for declined stages too (Q2).
             self.in_envelope |= !matches!(stage, MacroStage::Connect | MacroStage::Helo);
         }

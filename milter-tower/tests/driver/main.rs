@@ -12,6 +12,7 @@ mod frames;
 mod hardening;
 mod illegal;
 mod instances;
+mod limits;
 mod negotiate;
 mod progress;
 mod replies;

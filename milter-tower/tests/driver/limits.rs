@@ -1,0 +1,81 @@
+//! What a peer could make grow is bounded (D11).
+
+use std::sync::{Arc, Mutex};
+
+use milter_core::Reply;
+use milter_tower::{Event, MacroStage, Needs, Response, Settings, Stage};
+
+use crate::common::{Scripted, eom, macros, mail, proceeding, rcpt, start_with};
+
+#[tokio::test(start_paused = true)]
+async fn d11_recipients_beyond_the_limit_are_refused_without_the_filter() {
+    let (service, log) = proceeding();
+    let (mut mta, run) = start_with(service, Settings::new().max_recipients(2));
+    mta.greet().await;
+    for _ in 0..2 {
+        assert_eq!(mta.ask(mail()).await, Reply::Continue);
+        for n in 0..5 {
+            let reply = mta.ask(rcpt("<bob@example.net>")).await;
+            if n < 2 {
+                assert_eq!(reply, Reply::Continue);
+            } else {
+                let Reply::Smtp(reply) = reply else {
+                    panic!("{reply:?}")
+                };
+                assert_eq!(reply.to_string(), "452 4.5.3 Too many recipients");
+            }
+        }
+        // Those within the limit get the message.
+        assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    }
+    mta.quit(run).await;
+    assert_eq!(log.count("rcpt"), 4);
+    assert_eq!(log.count("end: accept"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_too_many_recipients_without_a_reply_fail_the_message() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => Response::needs(Needs::none().record(Stage::Rcpt)).into(),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start_with(service, Settings::new().max_recipients(2));
+    mta.negotiate().await;
+    for _ in 0..5 {
+        mta.send(rcpt("<bob@example.net>")).await;
+    }
+    assert_eq!(mta.ask(eom()).await, Reply::TempFail);
+    mta.send_all([rcpt("<bob@example.net>")]).await;
+    assert_eq!(
+        mta.ask(eom()).await,
+        Reply::Continue,
+        "the next one is filtered"
+    );
+    mta.quit(run).await;
+    assert_eq!((log.count("rcpt"), log.count("end: tempfail")), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_macros_beyond_the_limit_are_left_out() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let (service, _) = Scripted::new(move |request, _| {
+        let macros = request.session().macros();
+        if let Event::Mail(_) = request.event() {
+            keep.lock()
+                .unwrap()
+                .push((macros.held_bytes(), macros.get("i").is_some()));
+        }
+        Response::proceed().into()
+    });
+    let (mut mta, run) = start_with(service, Settings::new().max_macro_bytes(64));
+    mta.negotiate().await;
+    mta.send(macros(MacroStage::Mail, [("i", "1")])).await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let large = "one value that is longer than all that is kept of a connection here";
+    mta.send(macros(MacroStage::Mail, [("i", "2"), ("x", large)]))
+        .await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    mta.quit(run).await;
+    assert_eq!(*kept.lock().unwrap(), [(4, true), (0, false)]);
+}
