@@ -95,7 +95,7 @@ impl Response {
 
     /// The answer to [`Event::Negotiate`](crate::Event::Negotiate): what the filter needs.
     ///
-    /// A filter that just proceeds there gets [`Needs::all`]. At other events needs mean nothing.
+    /// A filter that just proceeds or accepts there gets [`Needs::all`]. At other events needs mean nothing.
     pub fn needs(needs: Needs) -> Self {
         Self::proceed().with(|extra| extra.needs = Some(needs))
     }
