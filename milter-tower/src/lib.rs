@@ -98,6 +98,7 @@ mod clock;
 mod connection;
 mod error;
 mod extensions;
+mod guard;
 mod listener;
 mod make;
 mod progress;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::connection;
 use crate::error::{BoxError, ConnectionError};
+use crate::guard::guard;
 use crate::listener::{BoundListener, Listener};
 use crate::make::Cloned;
 use crate::request::Request;
@@ -303,9 +303,12 @@ where
             Ok((io, address)) => {
                 report.accepted += 1;
                 // The user's code: the server must outlive it.
-                let Ok(make) = catch_unwind(AssertUnwindSafe(|| make.clone())) else {
-                    error!(peer = %address, "what makes services panicked when it was cloned");
-                    continue;
+                let make = match guard(|| make.clone()) {
+                    Ok(make) => make,
+                    Err(panic) => {
+                        error!(peer = %address, error = %panic, "no service can be made: closed");
+                        continue;
+                    }
                 };
                 let peer = next_peer(address);
                 let id = peer.connection_id();

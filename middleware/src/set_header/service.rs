@@ -3,8 +3,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use milter_tower::{
-    Agreement, Event, Modification, ModificationKind, Needs, Request, Response, Session, Stage,
-    Verdict,
+    Agreement, Event, Modification, ModificationKind, Request, Response, Session, Stage, Verdict,
 };
 use tower_service::Service;
 
@@ -203,7 +202,6 @@ impl Accepted {
 
 impl HeaderToSet {
     pub(super) fn widen(&self, response: Response) -> Response {
-        let needs: &Needs = &self.needs;
-        response.widen(needs)
+        response.widen(&self.needs)
     }
 }

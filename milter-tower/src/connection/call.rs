@@ -6,13 +6,13 @@ use milter_core::{Stage, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::{Span, field, warn};
+use tracing::{field, warn};
 
 use super::Driver;
 use super::filter::Called;
-use super::guard::guard;
 use crate::clock::after;
 use crate::error::{BoxError, Failure};
+use crate::guard::guard;
 use crate::request::{Deadline, Event, Request};
 use crate::response::Response;
 use crate::session::{Mta, Peer, client_for_log};
@@ -44,11 +44,10 @@ where
     /// Asks the service, minding the MTA meanwhile.
     pub(super) async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
         let mta = self.session.mta();
-        let limit = if event.is_end() {
-            self.settings.time_for(stage, mta).min(END_TIME)
-        } else {
-            self.settings.time_for(stage, mta)
-        };
+        let mut limit = self.settings.time_for(stage, mta);
+        if event.is_end() {
+            limit = limit.min(END_TIME);
+        }
         let start = Instant::now();
         let since = self.since.filter(|_| !event.is_end());
         let deadline = after(since.unwrap_or(start), limit);
@@ -63,11 +62,7 @@ where
             call = call.unwatched();
         }
         let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
-        let span = if self.message.span.is_none() {
-            &self.span
-        } else {
-            &self.message.span
-        };
+        let span = self.message.span_or(&self.span);
         self.filter
             .ask(&mut self.link, call, limit, request, span)
             .await
@@ -85,15 +80,6 @@ where
         }
     }
 
-    /// The span of the message, or of the connection where there is none.
-    fn current_span(&self) -> &Span {
-        if self.message.span.is_none() {
-            &self.span
-        } else {
-            &self.message.span
-        }
-    }
-
     /// Logs a failure, and what the MTA is told.
     pub(super) fn log_failure(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
         if matches!(failure, Failure::Broken) {
@@ -104,7 +90,7 @@ where
         let logged = guard(move || {
             let queue_id = self.session.queue_id().map(|id| id.to_string());
             warn!(
-                parent: self.current_span(),
+                parent: self.message.span_or(&self.span),
                 connection = self.session.peer().connection_id(),
                 queue_id = queue_id.as_deref().map(field::display),
                 client = self.session.client().map(client_for_log).map(field::display),

@@ -7,9 +7,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 use tracing::Span;
 
-use super::guard::guard;
 use super::link::{Call, Interrupt, Link, Lost};
 use crate::error::{BoxError, Failure};
+use crate::guard::guard;
 use crate::request::Request;
 use crate::response::Response;
 use crate::session::Peer;

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
-use super::guard::guard;
 use super::link::Lost;
 use super::{Driver, End, Message, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
+use crate::guard::guard;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::session::{Peer, Session, client_for_log, is_refused_recipient};
@@ -395,10 +395,10 @@ where
 }
 
 fn too_many_recipients() -> Verdict {
-    let enhanced = EnhancedCode::new(4, 5, 3);
-    let reply = SmtpReply::builder(452).line("Too many recipients");
-    let reply = enhanced
-        .map(|code| reply.clone().enhanced_code(code))
-        .unwrap_or(reply);
-    reply.build().map_or(Verdict::TempFail, Verdict::Reply)
+    let enhanced = EnhancedCode::new(4, 5, 3).ok();
+    let reply = enhanced.and_then(|code| {
+        let reply = SmtpReply::builder(452).enhanced_code(code);
+        reply.line("Too many recipients").build().ok()
+    });
+    reply.map_or(Verdict::TempFail, Verdict::Reply)
 }

@@ -25,6 +25,7 @@ use tracing::{Span, debug, warn};
 use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
+use crate::guard;
 use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
@@ -34,7 +35,6 @@ use crate::stop::StopSignal;
 
 mod call;
 mod filter;
-mod guard;
 mod link;
 mod message;
 
@@ -85,6 +85,15 @@ struct Message {
 }
 
 impl Message {
+    /// The message's span, or the connection's where there is no message.
+    fn span_or<'a>(&'a self, connection: &'a Span) -> &'a Span {
+        if self.span.is_none() {
+            connection
+        } else {
+            &self.span
+        }
+    }
+
     const fn new(span: Span) -> Self {
         Self {
             span,
@@ -134,8 +143,7 @@ where
         match AssertUnwindSafe(driver.run()).catch_unwind().await {
             Ok(ended) => ended,
             Err(payload) => {
-                let message = guard::message(payload.as_ref());
-                std::mem::forget(payload);
+                let message = guard::message(payload);
                 // What was decided before must arrive.
                 let _ = driver.link.flush().await;
                 Err(ConnectionError::Panic(message))

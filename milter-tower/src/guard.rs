@@ -6,18 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::Failure;
 
 /// Runs code of the user's; a panic becomes a failure.
-pub(super) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Failure> {
+pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Failure> {
     // Whatever the panic left behind is dropped and not looked at again.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
-        let message = message(payload.as_ref());
-        // Dropping what was thrown could panic again.
-        std::mem::forget(payload);
-        Failure::Panic(message)
-    })
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Failure::Panic(message(payload)))
 }
 
-pub(super) fn message(payload: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a value that is no text").to_owned()
+    let message = text.unwrap_or("a value that is no text").to_owned();
+    // Dropping what was thrown could panic again.
+    std::mem::forget(payload);
+    message
 }
