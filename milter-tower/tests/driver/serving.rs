@@ -1,16 +1,24 @@
 //! Servers on real sockets: they begin, end in good order, and leave nothing behind.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use milter_core::{Command, Reply};
-use milter_tower::{Address, Event, MacroStage, Needs, Report, Response, Stage, Stream, serve};
+use milter_tower::{
+    Address, Event, MacroStage, Needs, Peer, Report, Response, Stage, Stream, serve, serve_make,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tower::Service;
 
 use crate::common::{Act, Log, Mta, Scripted, eom, macros, mail, proceeding, unknown};
 
@@ -227,4 +235,57 @@ async fn listeners_of_tokio_serve_too() {
     }
     assert_eq!(log.count("close"), 2);
     servers.iter().for_each(JoinHandle::abort);
+}
+
+/// Something that makes services and panics when it is first cloned, with what panics again.
+struct Bomb(Scripted, Arc<AtomicUsize>);
+
+struct Payload;
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        panic!("expected");
+    }
+}
+
+impl Clone for Bomb {
+    fn clone(&self) -> Self {
+        if self.1.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::panic::panic_any(Payload);
+        }
+        Self(self.0.twin(), Arc::clone(&self.1))
+    }
+}
+
+impl Service<Peer> for Bomb {
+    type Response = Scripted;
+    type Error = Infallible;
+    type Future = Ready<Result<Scripted, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Peer) -> Self::Future {
+        ready(Ok(self.0.clone()))
+    }
+}
+
+#[tokio::test]
+async fn the_server_outlives_what_makes_its_services() {
+    let (service, log) = proceeding();
+    let listener = Address::inet("127.0.0.1", 0).bind().await.unwrap();
+    let address = listener.address();
+    let (stop, stopped_by) = oneshot::channel::<()>();
+    let server = serve_make(listener, Bomb(service, Arc::default()))
+        .with_graceful_shutdown(async { drop(stopped_by.await) });
+    let server = tokio::spawn(server.into_future());
+    dial(&address).await.closed().await;
+    let mut mta = dial(&address).await;
+    mta.greet().await;
+    assert_eq!(mta.message().await, "McRcTcUcLcNcBcEc");
+    quit(mta).await;
+    stop.send(()).unwrap();
+    assert_eq!(stopped(server).await.accepted, 2);
+    assert_eq!(log.count("close"), 1);
 }
