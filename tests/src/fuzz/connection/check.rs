@@ -30,6 +30,8 @@ fn turns(entries: &[Entry]) -> Vec<Turn<'_>> {
                 },
                 Some(turn),
             ) => turn.effects.push((*stage, effect)),
+            // What it was asked before that was not about the command, or is over.
+            (Entry::NotReady { .. } | Entry::NeverReady { .. }, Some(turn)) => turn.effects.clear(),
             (Entry::Got(reply), Some(turn)) => turn.replies.push(reply),
             _ => {}
         }
