@@ -185,6 +185,10 @@ where
         if !self.agreement.delivers(stage) || stage == Stage::Body && self.message.skips {
             return Ok((Verdict::Continue, Vec::new()));
         }
+        if !self.has_reply(stage) {
+            // The MTA goes on meanwhile, and may wait for the answer to its next command.
+            self.since.get_or_insert_with(Instant::now);
+        }
         let asked = self.ask(event, Some(stage)).await;
         self.message.told |= stage.is_of_message() && self.filter.was_reached();
         if matches!(asked, Err(Lost::Cut)) {
@@ -295,8 +299,8 @@ where
 
     /// Answers a command, if a reply is due.
     pub(super) async fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), End> {
-        self.since = None;
-        if self.agreement.reply_mode(stage) != ReplyMode::Silent {
+        if self.has_reply(stage) {
+            self.since = None;
             let allowed = verdict.is_allowed_at(stage);
             let reply = if allowed {
                 verdict.to_reply()
