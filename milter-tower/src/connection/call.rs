@@ -45,12 +45,12 @@ where
     pub(super) async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
         let mta = self.session.mta();
         let mut limit = self.settings.time_for(stage, mta);
+        let start = Instant::now();
+        let mut deadline = after(self.since.unwrap_or(start), limit);
         if event.is_end() {
             limit = limit.min(END_TIME);
+            deadline = deadline.min(after(start, limit));
         }
-        let start = Instant::now();
-        let since = self.since.filter(|_| !event.is_end());
-        let deadline = after(since.unwrap_or(start), limit);
         let at_end = stage == Some(Stage::EndOfMessage);
         // Sendmail takes progress at the end of the message only (Q10).
         let ticks =
