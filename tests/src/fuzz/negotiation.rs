@@ -1,7 +1,7 @@
 //! An offer and needs.
 //!
-//! The input is two lines: the needs, and the offer as twelve bytes, of which four lines' worth of
-//! usual ones can be said by a letter.
+//! The input is two lines of needs, a letter a wish, and an offer: a letter for a usual one, or `w`
+//! and its twelve bytes.
 
 use bytes::BytesMut;
 use milter_core::{

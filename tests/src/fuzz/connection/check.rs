@@ -1,6 +1,8 @@
 //! What must hold of a connection whose commands waited for their replies.
 
-use milter_core::{Agreement, Command, Modification, Reply, Stage, Verdict};
+use milter_core::{
+    Agreement, Command, Modification, ModificationKind, Reply, ReplyMode, Stage, Verdict,
+};
 use milter_tower::Response;
 
 use super::trace::{Effect, Entry};
@@ -81,8 +83,6 @@ fn told(
     stage: Stage,
     agreement: &Agreement,
 ) -> Option<(Verdict, Vec<Modification>)> {
-    use milter_core::ReplyMode;
-
     let verdict = response.verdict().clone();
     if verdict.check(stage, agreement).is_err() {
         let ignored = agreement.reply_mode(stage) != ReplyMode::Verdict;
@@ -98,22 +98,17 @@ fn told(
         return Some((verdict, Vec::new()));
     }
     let ordered = Modification::order(edits.to_vec());
-    let sent = ordered.into_iter().flat_map(|edit| {
-        use milter_core::ModificationKind::ReplaceBody;
-        match edit.kind() {
-            ReplaceBody { body } => Modification::body_chunks(body)
-                .map(Modification::replace_body)
-                .collect(),
-            _ => vec![edit],
-        }
+    let sent = ordered.into_iter().flat_map(|edit| match edit.kind() {
+        ModificationKind::ReplaceBody { body } => Modification::body_chunks(body)
+            .map(Modification::replace_body)
+            .collect(),
+        _ => vec![edit],
     });
     Some((verdict, sent.collect()))
 }
 
 /// A message at which the filter failed does not pass, and the filter is told.
 pub(super) fn failures(entries: &[Entry], agreement: &Agreement) {
-    use milter_core::ReplyMode;
-
     for (at, entry) in entries.iter().enumerate() {
         let Entry::Called {
             clone,

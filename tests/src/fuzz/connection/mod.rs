@@ -21,6 +21,7 @@ mod filter;
 mod moves;
 mod mta;
 mod plan;
+mod replies;
 mod trace;
 
 use std::time::Duration;

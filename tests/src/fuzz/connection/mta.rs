@@ -1,22 +1,22 @@
 //! The mail server's end: sends what it is told to, and knows which replies are due.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use milter_core::{
-    Agreement, Command, FilterCodec, MacroStage, Modification, MtaCodec, Needs, Offer, Reply,
-    ReplyMode, Verdict, negotiate,
+    Agreement, Command, FilterCodec, MacroStage, MtaCodec, Needs, Offer, ReplyMode, Verdict,
+    negotiate,
 };
 use milter_tower::ConnectionError;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split};
-use tokio::sync::Notify;
+use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf, split};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::plan::Plan;
+use super::replies::{Replies, are_allowed, read};
 use super::trace::{Effect, Entry, Trace};
 use super::{Ended, PATIENCE};
 
@@ -72,51 +72,6 @@ pub(super) struct Mta<'p> {
     pub(super) piece: usize,
 }
 
-/// What came back so far.
-#[derive(Default)]
-struct Replies {
-    got: Mutex<Vec<Reply>>,
-    closed: AtomicBool,
-    paused: AtomicBool,
-    changed: Notify,
-}
-
-impl Replies {
-    fn lock(&self) -> MutexGuard<'_, Vec<Reply>> {
-        self.got.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many of them answer a command.
-    fn answers(&self) -> usize {
-        self.lock().iter().filter(|reply| reply.is_final()).count()
-    }
-}
-
-/// Reads replies to the end. Whether that was within a frame.
-async fn read(mut io: ReadHalf<DuplexStream>, replies: Arc<Replies>, trace: Trace) -> bool {
-    let mut codec = MtaCodec::new();
-    // More than was ever agreed on is never sent.
-    codec.set_max_read(1_048_575);
-    let mut input = BytesMut::new();
-    loop {
-        while replies.paused.load(Ordering::Relaxed) {
-            replies.changed.notified().await;
-        }
-        let size = io.read_buf(&mut input).await.expect("memory can be read");
-        while let Some(reply) = codec.decode(&mut input).expect("replies are whole frames") {
-            trace.add(Entry::Got(reply.clone()));
-            replies.lock().push(reply);
-        }
-        if size == 0 {
-            replies.closed.store(true, Ordering::Relaxed);
-        }
-        replies.changed.notify_waiters();
-        if size == 0 {
-            return !input.is_empty();
-        }
-    }
-}
-
 impl<'p> Mta<'p> {
     pub(super) fn new(io: DuplexStream, plan: &'p Plan, trace: Trace) -> Self {
         let (reader, writer) = split(io);
@@ -167,8 +122,26 @@ impl<'p> Mta<'p> {
     pub(super) async fn send_raw(&mut self, bytes: &[u8]) {
         self.write(bytes).await;
         if self.plan.in_turn {
+            let start = Instant::now();
             self.wait().await;
+            self.was_in_time(start.elapsed());
         }
+    }
+
+    /// The server answers before the mail server gives up: Sendmail after 10 s, and at the end of
+    /// a message after 300 s; Postfix after 30 s in which it hears nothing.
+    fn was_in_time(&self, time: Duration) {
+        let at_end = matches!(self.sent.last(), Some(Command::EndOfMessage(_)));
+        let limit = match (at_end, self.may_be_postfix()) {
+            (true, false) => 300,
+            (true, true) => 330,
+            (false, false) => 10,
+            (false, true) => 30,
+        };
+        // To close the connection may take longer.
+        let answered = self.replies.answers() == self.due.len() && !self.causes.deaf;
+        let in_time = time < Duration::from_secs(limit);
+        assert!(in_time || !answered, "{time:?} for {:?}", self.sent.last());
     }
 
     async fn write(&mut self, bytes: &[u8]) {
@@ -355,10 +328,11 @@ impl<'p> Mta<'p> {
             assert!(self.causes.left);
         }
         let agreement = self.agreement.take();
-        answers(&got, &self.due, agreement.as_ref(), self.may_be_postfix());
+        are_allowed(&got, &self.due, agreement.as_ref(), self.may_be_postfix());
         let answers = got.iter().filter(|reply| reply.is_final()).count();
         let reads_all = !self.causes.left && !self.causes.deaf;
-        if ended.is_ok() && reads_all && !self.due.is_empty() {
+        if ended.is_ok() && reads_all {
+            assert!(self.sent.contains(&Command::Quit), "closed too early");
             assert_eq!(answers, self.due.len(), "{got:?} for {:?}", self.due);
         }
         agreement
@@ -407,56 +381,5 @@ impl<'p> Mta<'p> {
             _ => false,
         };
         assert!(explained, "{error}");
-    }
-}
-
-/// Whether a final reply may follow a command, both by their letters.
-// Skip in the body only, no discard before MAIL, no accept of an unknown command (C61).
-fn allows(command: u8, reply: u8) -> bool {
-    match reply {
-        b'O' => command == b'O',
-        b'c' | b'r' | b't' | b'y' => command != b'O',
-        b's' => command == b'B',
-        b'd' => !b"OCHU".contains(&command),
-        b'a' => !b"OU".contains(&command),
-        _ => false,
-    }
-}
-
-/// Each reply is one that its command allows, and within the agreement.
-fn answers(got: &[Reply], due: &[u8], agreement: Option<&Agreement>, may_be_postfix: bool) {
-    let mut due = due.iter();
-    let mut edits: Vec<&Modification> = Vec::new();
-    let mut worked = false;
-    for reply in got {
-        match reply {
-            Reply::Progress => worked = true,
-            Reply::Modify(edit) => edits.push(edit),
-            last => {
-                let command = *due.next().unwrap_or_else(|| panic!("{last:?} is not due"));
-                let letter = last.code();
-                assert!(
-                    allows(command, letter),
-                    "{last:?} to {}",
-                    char::from(command)
-                );
-                if let Reply::Negotiate(reply) = last {
-                    let agreed = agreement.map(Agreement::to_reply);
-                    assert_eq!(Some(reply), agreed.as_ref());
-                }
-                assert!(*last != Reply::Skip || agreement.is_some_and(Agreement::skip));
-                let at_end = command == b'E';
-                assert!(!worked || at_end || may_be_postfix && command != b'O');
-                if !edits.is_empty() {
-                    assert!(at_end, "edits before the end");
-                    assert!(b"ca".contains(&letter), "edits and {last:?}");
-                }
-                for edit in edits.drain(..) {
-                    let permits = agreement.expect("an agreement").permits(edit);
-                    assert_eq!(permits, Ok(()), "{edit:?}");
-                }
-                worked = false;
-            }
-        }
     }
 }
