@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tower_service::Service;
@@ -25,6 +25,20 @@ impl<S> Cloned<S> {
         Self {
             prototype: Arc::new(Mutex::new(prototype)),
         }
+    }
+
+    /// Clones another service from now on, also in the clones of this.
+    pub fn replace(&self, prototype: S) {
+        let before = std::mem::replace(&mut *self.lock(), prototype);
+        // Not while others wait: it may take its time.
+        drop(before);
+    }
+
+    /// A prototype whose clone panicked may work the next time.
+    fn lock(&self) -> MutexGuard<'_, S> {
+        self.prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,10 +66,6 @@ impl<S: Clone> Service<Peer> for Cloned<S> {
     }
 
     fn call(&mut self, _: Peer) -> Self::Future {
-        // A prototype whose clone panics may work the next time.
-        let prototype = self.prototype.lock();
-        ready(Ok(prototype
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()))
+        ready(Ok(self.lock().clone()))
     }
 }

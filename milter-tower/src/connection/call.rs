@@ -31,6 +31,7 @@ where
 {
     /// Makes a service for this connection.
     pub(super) async fn make(&mut self) -> Called<()> {
+        self.generation = self.link.control().generation();
         let limit = self.settings.time_for(None, Mta::Unknown);
         let start = Instant::now();
         let deadline = after(self.since.unwrap_or(start), limit);

@@ -57,6 +57,17 @@ impl<M, S> Filter<M, S> {
         self.reached
     }
 
+    /// Takes the service out.
+    pub(super) fn take(&mut self) -> Option<S> {
+        self.condemned = false;
+        self.service.take()
+    }
+
+    /// Puts a service in the place of none.
+    pub(super) fn put(&mut self, service: Option<S>) {
+        self.service = service;
+    }
+
     /// Drops the service: it gets nothing more.
     pub(super) fn discard(&mut self) {
         self.condemned = false;

@@ -17,6 +17,7 @@ use tokio_util::codec::Framed;
 
 use crate::clock::after;
 use crate::progress::Progress;
+use crate::serve::{Control, Held};
 use crate::settings::Settings;
 use crate::stop::{Level, StopSignal};
 
@@ -40,6 +41,8 @@ pub(super) enum Lost {
     Codec(CodecError),
     /// It took too long.
     Timeout(&'static str),
+    /// All connections together hold too much, and this one would hold more.
+    Full,
     /// The server stops, and this is a good moment.
     Drained,
     /// The server stops at once.
@@ -59,8 +62,11 @@ pub(super) struct Link<IO> {
     /// The frame that came while a call was pending.
     ahead: Option<Command>,
     clock: Clock,
-    stop: Option<StopSignal>,
+    stop: StopSignal,
     settings: Arc<Settings>,
+    held: Held,
+    /// How many of the bytes held are not in the buffers.
+    kept: usize,
     /// Until when the MTA must have negotiated.
     handshake: Option<Instant>,
     /// Until when the frame that has begun must be whole.
@@ -73,7 +79,7 @@ pub(super) struct Link<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
-    pub(super) fn new(io: IO, settings: Arc<Settings>, stop: Option<StopSignal>) -> Self {
+    pub(super) fn new(io: IO, settings: Arc<Settings>, control: Arc<Control>) -> Self {
         let mut codec = FilterCodec::new();
         codec.set_max_read(MAX_FIRST_PAYLOAD.min(settings.max_payload));
         let mut framed = Framed::with_capacity(io, codec, SMALL_READ);
@@ -83,7 +89,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             framed,
             ahead: None,
             clock: Clock::default(),
-            stop,
+            stop: control.stop.signal(),
+            held: Held::new(control),
+            kept: 0,
             handshake: Some(after(Instant::now(), settings.handshake_timeout)),
             frame: None,
             write: None,
@@ -91,6 +99,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             grown: false,
             settings,
         }
+    }
+
+    /// What the connections of the server share.
+    pub(super) fn control(&self) -> &Arc<Control> {
+        self.held.control()
+    }
+
+    /// Takes note of how many bytes are held besides the buffers. Whether all connections together
+    /// hold too much.
+    pub(super) fn keep(&mut self, bytes: usize) -> bool {
+        self.kept = bytes;
+        self.hold()
+    }
+
+    /// Counts what is held: what is kept, frames that are not whole, replies that are not read.
+    fn hold(&mut self) -> bool {
+        let buffered = self.framed.read_buffer().len() + self.framed.write_buffer().len();
+        self.held
+            .set(self.kept + buffered, self.settings.max_held_bytes)
     }
 
     /// Takes note that the MTA has negotiated, and how large replies may be.
@@ -262,6 +289,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             Poll::Pending => {
                 // The codec has reserved for what it waits for.
                 self.grown |= self.framed.read_buffer().capacity() > SMALL_READ;
+                if self.hold() {
+                    return Poll::Ready(Err(Lost::Full));
+                }
                 return Poll::Pending;
             }
         };
@@ -293,7 +323,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     }
 
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Level {
-        self.stop.as_mut().map_or(Level::Run, |stop| stop.poll(cx))
+        self.stop.poll(cx)
     }
 
     /// Starts the clock of a frame that has begun.

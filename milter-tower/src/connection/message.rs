@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::{
-    Command, Connect, EnhancedCode, MacroStage, Modification, ModificationKind, Recipient, Reply,
-    ReplyMode, SmtpReply, Stage, Verdict,
+    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, ReplyMode,
+    Stage, Verdict,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
 use super::link::Lost;
-use super::{Driver, End, Message, Scope, needs_of};
+use super::{Driver, End, Message, Scope};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard::guard;
 use crate::request::{Event, Outcome, Request};
@@ -35,34 +34,7 @@ where
             queue_id = field::Empty,
             client = self.session.client().map(client_for_log).map(field::display),
         ));
-    }
-
-    /// Replaces a service that broke, where something new begins: what is left of the message at
-    /// which it broke fails.
-    pub(super) async fn mend(&mut self, before: Stage) -> Result<(), End> {
-        if !self.filter.is_broken() || self.standing.is_some() {
-            return Ok(());
-        }
-        // The MTA waits for the answer to this command only.
-        self.since.get_or_insert_with(Instant::now);
-        if let Err(failure) = self.introduce(before).await? {
-            self.filter.condemn();
-            let verdict = self.settings.on_failure.verdict();
-            if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, verdict.clone()));
-            }
-            self.log_failure("replace", failure, Some(&verdict));
-        }
-        Ok(())
-    }
-
-    /// Tells a service that could not replace another one that it is not needed.
-    pub(super) async fn dismiss(&mut self) {
-        if self.filter.take_condemned() {
-            self.link.start_flush().await;
-            self.tell(Event::Close).await;
-            self.filter.discard();
-        }
+        self.message.busy = Some(self.link.control().begin_message());
     }
 
     /// Asks the service about a command and answers the MTA.
@@ -82,13 +54,27 @@ where
             }
             Command::Rcpt(recipient) => {
                 self.session.enter(MacroStage::Rcpt);
-                if self.session.recipients().len() >= self.settings.max_recipients {
-                    return self.refuse_recipient().await;
+                if let Some(failure) = self.recipient_limit(&recipient) {
+                    return self.refuse_recipient(failure).await;
                 }
                 let kept = recipient.to_owned_copy();
                 (Event::Rcpt(kept.clone()), Some(kept))
             }
-            other => (self.write_down(other), None),
+            Command::Header(header) => {
+                if let Some(failure) = self.header_limit(&header) {
+                    return self.refuse_headers(failure).await;
+                }
+                (Event::Header(header), None)
+            }
+            other => {
+                let event = self.write_down(other);
+                if self.holds_too_much() {
+                    let failure = Failure::TooMuchHeld(self.settings.max_held_bytes);
+                    let verdict = self.fail(stage, failure);
+                    return self.settle(stage, verdict, Vec::new()).await;
+                }
+                (event, None)
+            }
         };
         self.record_queue_id(stage);
         let (verdict, edits) = self.judge(event, stage).await?;
@@ -96,25 +82,6 @@ where
             self.keep_recipient(recipient, &verdict);
         }
         self.settle(stage, verdict, edits).await
-    }
-
-    /// Answers a recipient beyond the limit.
-    // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another message.
-    async fn refuse_recipient(&mut self) -> Result<(), End> {
-        self.message.surplus += 1;
-        if self.message.surplus == 1 {
-            // Logged once; where no reply is due the message fails at the next one.
-            self.fail(
-                Stage::Rcpt,
-                Failure::TooManyRecipients(self.settings.max_recipients),
-            );
-        }
-        let verdict = if self.has_reply(Stage::Rcpt) {
-            too_many_recipients()
-        } else {
-            Verdict::Continue
-        };
-        self.settle(Stage::Rcpt, verdict, Vec::new()).await
     }
 
     /// Asks the service about the piece of the body that came with the end of the message.
@@ -150,7 +117,6 @@ where
                 Event::Data
             }
             Command::Unknown(line) => Event::Unknown(line),
-            Command::Header(header) => Event::Header(header),
             Command::EndOfHeaders => {
                 session.enter(MacroStage::EndOfHeaders);
                 Event::EndOfHeaders
@@ -204,7 +170,7 @@ where
     }
 
     /// What of a response may be sent.
-    fn check(
+    pub(super) fn check(
         &mut self,
         stage: Stage,
         response: Response,
@@ -232,6 +198,16 @@ where
     /// event that has one.
     pub(super) fn fail(&mut self, stage: Stage, failure: Failure) -> Verdict {
         let verdict = self.settings.on_failure.verdict();
+        self.fail_with(stage, failure, verdict)
+    }
+
+    /// The same, with a verdict of its own.
+    pub(super) fn fail_with(
+        &mut self,
+        stage: Stage,
+        failure: Failure,
+        verdict: Verdict,
+    ) -> Verdict {
         self.log_failure(stage.name(), failure, Some(&verdict));
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
             return verdict;
@@ -328,53 +304,7 @@ where
         if let Err(panic) = guard(|| forget(&mut self.session)) {
             self.log_failure("end", panic, None);
         }
-    }
-
-    /// Makes a service in the place of one that broke, and shows it what it has to know.
-    async fn introduce(&mut self, before: Stage) -> Result<Result<(), Failure>, End> {
-        if let Err(failure) = self.make().await? {
-            return Ok(Err(failure));
-        }
-        let needs = match self.ask(Event::Negotiate(self.offer), None).await? {
-            Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => needs_of(response),
-            Err(failure) => Err(failure),
-        };
-        match needs {
-            Ok(needs) if self.agreement.serves(&needs) => {}
-            Ok(_) => return Ok(Err(Failure::Unfit)),
-            Err(failure) => return Ok(Err(failure)),
-        }
-        let connect = self
-            .session
-            .connect()
-            .map(|client| (Event::Connect(client), Stage::Connect));
-        let greeting = self
-            .session
-            .greeting()
-            .filter(|_| before != Stage::Helo)
-            .map(|helo| (Event::Helo(helo), Stage::Helo));
-        for (event, stage) in connect.into_iter().chain(greeting) {
-            if !self.agreement.delivers(stage) {
-                continue;
-            }
-            // No stage: the MTA waits for another answer, and is told nothing meanwhile.
-            let checked = match self.ask(event, None).await? {
-                Ok(response) => self.check(stage, response),
-                Err(failure) => Err(failure),
-            };
-            match checked {
-                // The MTA has its answer; what the service thinks of the client now holds for
-                // the messages that are left.
-                Ok((verdict, _)) if verdict != Verdict::Continue => {
-                    self.standing = Some((Scope::Session, verdict));
-                    break;
-                }
-                Ok(_) => {}
-                Err(failure) => return Ok(Err(failure)),
-            }
-        }
-        Ok(Ok(()))
+        self.holds_too_much();
     }
 
     /// Postfix has a queue id from the first accepted recipient on, Sendmail from MAIL on (Q23).
@@ -392,13 +322,4 @@ where
             self.message.has_queue_id = true;
         }
     }
-}
-
-fn too_many_recipients() -> Verdict {
-    let enhanced = EnhancedCode::new(4, 5, 3).ok();
-    let reply = enhanced.and_then(|code| {
-        let reply = SmtpReply::builder(452).enhanced_code(code);
-        reply.line("Too many recipients").build().ok()
-    });
-    reply.map_or(Verdict::TempFail, Verdict::Reply)
 }

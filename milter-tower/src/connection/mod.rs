@@ -29,14 +29,19 @@ use crate::guard;
 use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
+use crate::serve::{Busy, Control};
 use crate::session::{Peer, Session};
 use crate::settings::{OnNegotiateFailure, Settings};
-use crate::stop::StopSignal;
 
 mod call;
 mod filter;
+mod limits;
 mod link;
 mod message;
+mod renew;
+mod turn_away;
+
+pub(crate) use self::turn_away::turn_away;
 
 /// How far a verdict reaches that is given without asking the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +61,8 @@ struct Driver<IO, M, S> {
     offer: Offer,
     agreement: Arc<Agreement>,
     needs: Needs,
+    /// How often services had been made anew when this one was made.
+    generation: u64,
     /// A failure that could not be told when it happened: no reply was due.
     standing: Option<(Scope, Verdict)>,
     /// The verdict that decided the message or the connection.
@@ -82,6 +89,10 @@ struct Message {
     has_queue_id: bool,
     /// How many recipients beyond the limit there were.
     surplus: usize,
+    headers: usize,
+    header_bytes: usize,
+    /// Counts among the messages in progress.
+    busy: Option<Busy>,
 }
 
 impl Message {
@@ -101,6 +112,9 @@ impl Message {
             skips: false,
             has_queue_id: false,
             surplus: 0,
+            headers: 0,
+            header_bytes: 0,
+            busy: None,
         }
     }
 }
@@ -113,7 +127,7 @@ pub(crate) fn run<IO, M, S>(
     make: M,
     peer: Peer,
     settings: Arc<Settings>,
-    stop: Option<StopSignal>,
+    control: Arc<Control>,
 ) -> impl Future<Output = Result<(), ConnectionError>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -123,7 +137,7 @@ where
     S::Error: Into<BoxError>,
 {
     let mut driver = Driver {
-        link: Link::new(io, Arc::clone(&settings), stop),
+        link: Link::new(io, Arc::clone(&settings), control),
         filter: Filter::new(make),
         state: StateMachine::new(),
         session: Session::new(peer, settings.mta),
@@ -131,6 +145,7 @@ where
         offer: Offer::V6,
         agreement: Arc::default(),
         needs: Needs::none(),
+        generation: 0,
         standing: None,
         decided: Verdict::Accept,
         in_envelope: false,
@@ -237,6 +252,7 @@ where
                 }
                 Err(Lost::Codec(error)) => return Err(error.into()),
                 Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
+                Err(Lost::Full) => return Err(self.too_much_held()),
             };
             match (self.state.step(&command)?.step, command) {
                 (Step::Negotiate, Command::Negotiate(offer)) => {
@@ -311,6 +327,10 @@ where
                 } => {
                     if begins_message {
                         self.begin_message();
+                        if self.is_stale() {
+                            // It is rare, and would make every connection larger.
+                            Box::pin(self.refresh()).await?;
+                        }
                     }
                     if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
                         self.mend(stage).await?;
@@ -353,11 +373,15 @@ where
         if let Some(stage) = set.stage() {
             let held = self.session.macros().held_bytes();
             let fits = set.raw().len() <= self.settings.max_macro_bytes.saturating_sub(held);
-            if !fits {
-                warn!(parent: &self.span, bytes = set.raw().len(), %stage, "too many macros: left out");
-            }
             self.session
                 .set_macros(stage, if fits { set.raw() } else { b"" });
+            let full = self.holds_too_much();
+            if full {
+                self.session.set_macros(stage, b"");
+            }
+            if full || !fits {
+                warn!(parent: &self.span, bytes = set.raw().len(), %stage, "too many macros: left out");
+            }
             // Both MTAs send them for declined stages too (Q2).
             self.in_envelope |= !matches!(stage, MacroStage::Connect | MacroStage::Helo);
         }
@@ -411,9 +435,14 @@ where
             }
             Err(End::Lost(Lost::Codec(error))) => Err(error.into()),
             Err(End::Lost(Lost::Timeout(what))) => Err(ConnectionError::Timeout(what)),
+            Err(End::Lost(Lost::Full)) => Err(self.too_much_held()),
             Err(End::Lost(Lost::Cut)) => Err(ConnectionError::Cut),
             Err(End::Closed(error)) => Err(error),
         }
+    }
+
+    fn too_much_held(&self) -> ConnectionError {
+        ConnectionError::TooMuchHeld(self.settings.max_held_bytes)
     }
 
     fn forget_standing(&mut self, scope: Scope) {

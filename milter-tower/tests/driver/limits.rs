@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use milter_core::Reply;
-use milter_tower::{Event, MacroStage, Needs, Response, Settings, Stage};
+use milter_core::{Command, Reply};
+use milter_tower::{ConnectionError, Event, MacroStage, Needs, Response, Sender, Settings, Stage};
 
-use crate::common::{Scripted, eom, macros, mail, proceeding, rcpt, start_with};
+use crate::common::{
+    Scripted, body, bytes_of, ended, eom, header, macros, mail, proceeding, rcpt, start_with,
+};
 
 #[tokio::test(start_paused = true)]
 async fn d11_recipients_beyond_the_limit_are_refused_without_the_filter() {
@@ -78,4 +80,116 @@ async fn d11_macros_beyond_the_limit_are_left_out() {
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
     mta.quit(run).await;
     assert_eq!(*kept.lock().unwrap(), [(4, true), (0, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_headers_beyond_the_limit_refuse_the_message() {
+    let few = Settings::new().max_headers(3);
+    let small = Settings::new().max_header_bytes(4 * "Subjecthello".len() - 1);
+    for settings in [few, small] {
+        let (service, log) = proceeding();
+        let (mut mta, run) = start_with(service, settings);
+        mta.greet().await;
+        for _ in 0..2 {
+            assert_eq!(mta.ask(mail()).await, Reply::Continue);
+            for _ in 0..3 {
+                assert_eq!(mta.ask(header()).await, Reply::Continue);
+            }
+            let Reply::Smtp(reply) = mta.ask(header()).await else {
+                panic!("no reply of its own")
+            };
+            assert_eq!(reply.to_string(), "552 5.3.4 Message headers too large");
+        }
+        mta.quit(run).await;
+        assert_eq!((log.count("header"), log.count("end: reject")), (6, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_too_many_headers_without_a_reply_refuse_the_message_later() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => Response::needs(Needs::none().record(Stage::Header)).into(),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start_with(service, Settings::new().max_headers(2));
+    mta.negotiate().await;
+    for _ in 0..1000 {
+        mta.send(header()).await;
+    }
+    let Reply::Smtp(reply) = mta.ask(eom()).await else {
+        panic!("no reply of its own")
+    };
+    assert_eq!(reply.code(), 552);
+    mta.send(header()).await;
+    assert_eq!(
+        mta.ask(eom()).await,
+        Reply::Continue,
+        "the next one is filtered"
+    );
+    mta.quit(run).await;
+    assert_eq!(log.count("header"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_what_all_connections_hold_together_is_bounded() {
+    let (service, log) = proceeding();
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let mut kept = 0;
+    let refused = loop {
+        match mta.ask(rcpt("<somebody@example.net>")).await {
+            Reply::Continue => kept += 1,
+            Reply::Smtp(reply) => break reply.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused, "452 4.3.1 Insufficient system storage");
+    assert!((3..30).contains(&kept), "{kept}");
+    // The rest of the message goes on.
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    assert_eq!(
+        mta.ask(mail()).await,
+        Reply::Continue,
+        "what a message held is free again"
+    );
+    assert_eq!(mta.ask(rcpt("<b@c>")).await, Reply::Continue);
+    mta.quit(run).await;
+    assert_eq!(log.count("rcpt"), kept + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_an_envelope_that_is_too_large_fails() {
+    let (service, log) = proceeding();
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
+    mta.greet().await;
+    let long = Command::Mail(Sender::new("x".repeat(2000), [""; 0]));
+    assert_eq!(mta.ask(long).await, Reply::TempFail);
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let value: &str = "x".repeat(2000).leak();
+    mta.send(macros(MacroStage::Rcpt, [("i", value)])).await;
+    assert_eq!(
+        mta.ask(rcpt("<b@c>")).await,
+        Reply::Continue,
+        "without its macros"
+    );
+    mta.quit(run).await;
+    assert_eq!((log.count("mail"), log.count("rcpt")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_a_frame_that_would_hold_too_much_closes_its_connection() {
+    let (service, log) = proceeding();
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let frame = bytes_of(body(vec![b'x'; 4000]));
+    mta.send_raw(&frame[..3000]).await;
+    mta.closed().await;
+    let error = ended(run).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectionError::TooMuchHeld(1000)),
+        "{error}"
+    );
+    assert_eq!(log.count("end: lost"), 1);
 }

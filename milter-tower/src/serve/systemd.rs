@@ -1,0 +1,45 @@
+//! Tells systemd how the server does (feature `systemd`).
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::future::{Either, select};
+use sd_notify::NotifyState;
+use tracing::warn;
+
+use super::control::Control;
+use crate::stop::Level;
+
+/// Runs a server, and tells systemd about it meanwhile.
+pub(super) async fn tell<R>(control: Arc<Control>, server: impl Future<Output = R>) -> R {
+    notify(NotifyState::Ready);
+    let telling = pin!(async {
+        select(pin!(control.stop.reached(Level::Drain)), pin!(watchdog())).await;
+        notify(NotifyState::Stopping);
+        // Messages in progress may take their time.
+        watchdog().await
+    });
+    match select(pin!(server), telling).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// Answers the watchdog at half its time, if there is one.
+async fn watchdog() -> std::convert::Infallible {
+    let Some(time) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    loop {
+        notify(NotifyState::Watchdog);
+        tokio::time::sleep(time / 2).await;
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    let told: io::Result<()> = sd_notify::notify(&[state]);
+    if let Err(error) = told {
+        warn!(%error, "cannot tell systemd how the server does");
+    }
+}
