@@ -64,6 +64,7 @@
 //! `milter{connection peer}`, and within a message in `message{queue_id client}`: what a filter
 //! logs itself carries them too. Failures of a filter are warnings.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{

@@ -10,8 +10,11 @@ use super::BoundListener;
 use super::socket_file::{SocketFile, remove_stale};
 use crate::address::{Address, BindError};
 
-/// How many connections may wait to be accepted, unless said otherwise.
-const BACKLOG: u32 = 1024;
+/// How many connections may wait to be accepted, unless said otherwise: MTAs connect once for each
+/// of their clients, and these come in bursts. Linux takes no more than `net.core.somaxconn`.
+// Postfix src/util/unix_connect.c unix_connect: it does not wait at a unix socket that is full,
+// and takes the filter for out of order; over TCP the next try is a second later.
+const BACKLOG: u32 = 4096;
 
 /// How to listen at an [`Address`]: who may connect to a unix socket, and how many connections
 /// may wait.
@@ -34,7 +37,7 @@ pub struct ListenOptions {
 
 impl ListenOptions {
     /// The defaults: the permissions that the process's umask leaves, the process's group, and
-    /// 1,024 connections that may wait.
+    /// 4,096 connections that may wait, or as many as the system allows.
     pub const fn new() -> Self {
         Self {
             mode: None,

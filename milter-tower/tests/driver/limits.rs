@@ -163,8 +163,8 @@ async fn d11_an_envelope_that_is_too_large_fails() {
     let (service, log) = proceeding();
     let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
     mta.greet().await;
-    let long = Command::Mail(Sender::new("x".repeat(2000), [""; 0]));
-    assert_eq!(mta.ask(long).await, Reply::TempFail);
+    let oversized = Command::Mail(Sender::new("x".repeat(2000), [""; 0]));
+    assert_eq!(mta.ask(oversized).await, Reply::TempFail);
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
     let value: &str = "x".repeat(2000).leak();
     mta.send(macros(MacroStage::Rcpt, [("i", value)])).await;
