@@ -1,6 +1,7 @@
 //! Where MTAs connect.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{
+    TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host,
+};
 
 use crate::address::Address;
 use crate::session::PeerAddr;
+
+/// How many connections may wait to be accepted; Linux takes no more than `net.core.somaxconn`.
+///
+/// A mail server connects once for each of its clients, and they come in bursts. Beyond this TCP
+/// tries again a second later, and Postfix finds a unix socket out of order at once.
+// Tokio's own `bind` has 128. Postfix src/util/unix_connect.c unix_connect: it does not wait.
+const BACKLOG: u32 = 4096;
 
 /// Something that MTAs connect to.
 pub trait Listener: Send + 'static {
@@ -69,12 +79,24 @@ enum Inner {
 
 impl BoundListener {
     pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<Self> {
-        TcpListener::bind((host, port)).await?.try_into()
+        let mut failed = io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the host's name has no address",
+        );
+        for address in lookup_host((host, port)).await? {
+            match listen_tcp(address) {
+                Ok(listener) => return listener.try_into(),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        let listener = socket.listen(BACKLOG)?;
         let file = SocketFile::new(path)?;
         Ok(Self {
             inner: Inner::Unix(listener, Some(Arc::new(file))),
@@ -100,6 +122,18 @@ impl BoundListener {
             }
         })
     }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // As Tokio's own `bind`: a port is free although connections of an earlier process linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A listener that no runtime knows yet.
