@@ -237,6 +237,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if self.poll_stop(cx) == Level::Cut {
                 return Poll::Ready(Err(Lost::Cut));
             }
+            if self.hold() {
+                return Poll::Ready(Err(Lost::Full));
+            }
             let due = self.write.unwrap_or_else(Instant::now);
             ready!(self.clock.poll_until(cx, due));
             Poll::Ready(Err(TOO_SLOW_TO_READ))

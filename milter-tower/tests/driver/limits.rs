@@ -193,3 +193,18 @@ async fn d11_a_frame_that_would_hold_too_much_closes_its_connection() {
     );
     assert_eq!(log.count("end: lost"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn d11_replies_that_nobody_reads_are_held_too() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::EndOfMessage(_) => Response::accept().replace_body(vec![b'x'; 4 << 20]).into(),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    mta.send(eom()).await;
+    let error = ended(run).await.unwrap_err();
+    assert!(matches!(error, ConnectionError::TooMuchHeld(_)), "{error}");
+    assert_eq!(log.count("end: lost"), 1);
+}
