@@ -197,7 +197,11 @@ async fn d11_a_frame_that_would_hold_too_much_closes_its_connection() {
 #[tokio::test(start_paused = true)]
 async fn d11_replies_that_nobody_reads_are_held_too() {
     let (service, log) = Scripted::new(|request, _| match request.event() {
-        Event::EndOfMessage(_) => Response::accept().replace_body(vec![b'x'; 4 << 20]).into(),
+        // More than the pipe takes, by some kilobytes.
+        Event::EndOfMessage(_) => Response::accept()
+            .add_header("X-Long", "x".repeat(5000))
+            .replace_body(vec![b'x'; 4 << 20])
+            .into(),
         _ => Response::proceed().into(),
     });
     let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
