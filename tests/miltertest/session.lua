@@ -30,6 +30,9 @@ expect("continue", "mailfrom", conn, "<given-up@example.org>")
 expect("continue", "rcptto", conn, "<bob@example.net>")
 expect("continue", "header", conn, "Subject", "not this")
 check(mt.abort(conn) == nil, "abort")
+if tonumber(version) >= 3 then
+  expect("continue", "unknown", conn, "XYZZY 2")
+end
 
 -- The next one is not mixed up with it.
 expect("continue", "mailfrom", conn, "<next@example.org>")
