@@ -18,9 +18,9 @@ fn a_short_soak_ends_well() {
         .lines()
         .find_map(|line| line.strip_prefix("descriptors: "))
         .expect("a line about descriptors");
-    let counts: Vec<&str> = descriptors
+    let counts: Vec<u32> = descriptors
         .split(|c: char| !c.is_ascii_digit())
-        .filter(|word| !word.is_empty())
+        .filter_map(|word| word.parse().ok())
         .collect();
-    assert_eq!(counts[0], counts[1], "{descriptors}");
+    assert!(counts[1] <= counts[0], "{descriptors}");
 }

@@ -24,6 +24,15 @@ const JUDGED: Duration = Duration::from_secs(60);
 const CLOSED: Duration = Duration::from_secs(10);
 /// Time-outs of the server, in milliseconds: clients that hang must not hold up the run.
 const TIMEOUTS: [&str; 4] = ["--call-timeout", "300", "--write-timeout", "5000"];
+/// Has glibc give freed memory back at once. Else it finds out by itself how much to keep, and what
+/// is resident goes up and down by some MiB that nobody uses.
+// mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
+const ALLOCATOR: [(&str, &str); 4] = [
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+    ("MALLOC_TRIM_THRESHOLD_", "65536"),
+    ("MALLOC_TOP_PAD_", "0"),
+    ("MALLOC_ARENA_MAX", "2"),
+];
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -85,7 +94,7 @@ fn soak(options: &Options) -> Result<Vec<String>, String> {
     ];
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
-    command.arg("serve").args(TIMEOUTS);
+    command.arg("serve").args(TIMEOUTS).envs(ALLOCATOR);
     for address in &addresses {
         command.args(["--listen", &address.to_string()]);
     }
