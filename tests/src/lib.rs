@@ -12,6 +12,7 @@
 //! | [`control`] | the two files of the program `control` |
 //! | [`smtp`], [`mail`] | the client and what it sends |
 //! | [`sink`] | where the mail servers deliver everything |
+//! | [`session`] | what Postfix sends to a filter, for the benchmarks |
 //! | [`process`], [`address`], [`wait`] | child processes, where they listen, bounded waits |
 //! | [`fuzz`] | what the fuzz targets do |
 
@@ -22,6 +23,7 @@ pub mod mail;
 pub mod mta;
 pub mod process;
 pub mod rig;
+pub mod session;
 pub mod sink;
 pub mod smtp;
 pub mod wait;
