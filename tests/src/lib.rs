@@ -14,6 +14,7 @@
 //! | [`sink`] | where the mail servers deliver everything |
 //! | [`raw`] | a milter client that sends whatever bytes it is told to |
 //! | [`sum`] | what a filter must have seen of a message, in one number |
+//! | [`session`] | what Postfix sends to a filter, for the benchmarks |
 //! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
 //! | [`address`], [`wait`] | where things listen, bounded waits |
 //! | [`fuzz`] | what the fuzz targets do |
@@ -26,6 +27,7 @@ pub mod mta;
 pub mod process;
 pub mod raw;
 pub mod rig;
+pub mod session;
 pub mod sink;
 pub mod smtp;
 pub mod sum;
