@@ -1,11 +1,17 @@
 //! What a peer could make grow is bounded (D11).
 
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use milter_core::Reply;
-use milter_tower::{Event, MacroStage, Needs, Response, Settings, Stage};
+use milter_core::{Command, Reply};
+use milter_tower::{Event, MacroStage, Needs, Request, Response, Settings, Stage};
+use tower::service_fn;
 
-use crate::common::{Scripted, eom, macros, mail, proceeding, rcpt, start_with};
+use crate::common::{
+    Scripted, bytes_of, eom, header, macros, mail, proceeding, rcpt, start, start_with,
+};
 
 #[tokio::test(start_paused = true)]
 async fn d11_recipients_beyond_the_limit_are_refused_without_the_filter() {
@@ -78,4 +84,40 @@ async fn d11_macros_beyond_the_limit_are_left_out() {
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
     mta.quit(run).await;
     assert_eq!(*kept.lock().unwrap(), [(4, true), (0, false)]);
+}
+
+/// Thousands of commands may have come with one read.
+#[tokio::test]
+async fn a_flood_of_commands_leaves_their_turn_to_others() {
+    const COMMANDS: usize = 20_000;
+    let since_turn = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&since_turn);
+    let service = service_fn(move |request: Request| {
+        if let Event::Header(_) = request.event() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let needs = Needs::none().record(Stage::Header);
+        ready(Ok::<_, Infallible>(match request.event() {
+            Event::Negotiate(_) => Response::needs(needs),
+            _ => Response::proceed(),
+        }))
+    });
+    let (mut mta, server) = start(service);
+    mta.negotiate().await;
+    let mut flood = bytes_of(header()).repeat(COMMANDS);
+    flood.extend(bytes_of(Command::Quit));
+    mta.send_raw(&flood).await;
+    let (mut most, mut all) = (0, 0);
+    while !server.is_finished() {
+        let count = since_turn.swap(0, Ordering::Relaxed);
+        most = most.max(count);
+        all += count;
+        tokio::task::yield_now().await;
+    }
+    server.await.unwrap().unwrap();
+    let rest = since_turn.load(Ordering::Relaxed);
+    most = most.max(rest);
+    all += rest;
+    assert_eq!(all, COMMANDS);
+    assert!(most <= 1000, "{most} commands without a turn for others");
 }
