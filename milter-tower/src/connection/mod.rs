@@ -309,6 +309,8 @@ where
                 self.link.shrink();
             }
             let command = self.next_command(between).await?;
+            // One read brings hundreds of commands, and a runtime counts only the reads.
+            tokio::task::consume_budget().await;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {
