@@ -110,8 +110,10 @@ fn folded(text: &[u8]) {
                 .filter(is_text)
                 .all(|byte| given.next() == Some(byte))
         );
+        // The 32 lines may end with empty ones, which go.
         let breaks = text.iter().filter(|byte| b"\r\n".contains(byte));
-        assert!(given.next().is_none() || reply.lines().count() == 32 || breaks.count() >= 32);
+        let is_long = breaks.count() + text.len() / 100 >= 31;
+        assert!(given.next().is_none() || reply.lines().count() == 32 || is_long);
     }
 }
 

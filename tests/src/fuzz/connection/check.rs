@@ -159,6 +159,8 @@ fn is_told(failed: &Entry, of: usize, later: &[Entry]) {
         Entry::Called { clone, event, .. } if *clone == of && *event != "unknown command" => {
             Some(*event)
         }
+        // It may miss its end.
+        Entry::NotReady { clone } if *clone == of => Some("end: lost"),
         _ => None,
     });
     let ends = ["end: tempfail", "end: reject", "end: aborted", "end: lost"];
