@@ -81,7 +81,7 @@ pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::listener::{
-    BoundListener, Incoming, ListenOptions, Listener, Listeners, Split, Stream,
+    Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
 pub use crate::make::Cloned;
 pub use crate::progress::Progress;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket, UnixSocket, lookup_host};
 
 use super::BoundListener;
-use super::socket_file::{SocketFile, remove_stale};
+use super::socket_file::{SocketFile, lock_folder, remove_stale};
 use crate::address::{Address, BindError};
 
 /// How many connections may wait to be accepted, unless said otherwise: MTAs connect once for each
@@ -78,7 +78,7 @@ impl ListenOptions {
     pub async fn bind(&self, address: &Address) -> Result<BoundListener, BindError> {
         let bound = match address {
             Address::Inet { host, port } => self.tcp(host, *port).await,
-            Address::Unix(path) => self.unix(path),
+            Address::Unix(path) => self.unix(path).await,
         };
         bound.map_err(|error| BindError::new(address, error))
     }
@@ -105,9 +105,10 @@ impl ListenOptions {
         Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
     }
 
-    fn unix(&self, path: &Path) -> io::Result<BoundListener> {
+    async fn unix(&self, path: &Path) -> io::Result<BoundListener> {
         let group = self.group.as_deref().map(group_id).transpose()?;
-        remove_stale(path)?;
+        let _lock = lock_folder(path).await;
+        remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
         let file = Arc::new(SocketFile::new(path)?);

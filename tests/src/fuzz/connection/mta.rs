@@ -25,6 +25,10 @@ const MAX_FIRST_PAYLOAD: usize = 4096;
 
 /// What may be the cause of an error.
 #[derive(Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a cause of its own, and any set of them may be true"
+)]
 pub(super) struct Causes {
     /// Something other than whole, known frames was sent, or one too large.
     pub(super) garbage: bool,
