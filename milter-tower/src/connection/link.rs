@@ -2,19 +2,24 @@
 //!
 //! Nothing here knows what the frames mean. Replies are collected and written when no whole
 //! frame is left to read, directly before any wait.
+//!
+//! This is a `Framed` of tokio-util's but for its buffers: they are lent, and a connection that
+//! waits has none.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use futures::{Sink, Stream};
+use bytes::{Buf, BytesMut};
 use milter_core::{CodecError, Command, FilterCodec, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
-use tokio_util::codec::Framed;
+use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
 
+use super::buffer;
 use crate::clock::after;
 use crate::progress::Progress;
 use crate::serve::{Control, Held};
@@ -23,9 +28,7 @@ use crate::stop::{Level, StopSignal};
 
 /// The largest payload before the negotiation: an offer has twelve bytes.
 const MAX_FIRST_PAYLOAD: usize = 4096;
-/// What the read buffer shrinks to between messages: most commands fit.
-const SMALL_READ: usize = 256;
-/// What the write buffer shrinks to between messages.
+/// What the write buffer begins with: most replies have no payload.
 const SMALL_WRITE: usize = 64;
 /// How much is collected before it is written without a wait.
 const WRITE_BOUNDARY: usize = 64 * 1024;
@@ -58,9 +61,14 @@ pub(super) enum Interrupt {
 }
 
 pub(super) struct Link<IO> {
-    framed: Framed<IO, FilterCodec>,
-    /// The frame that came while a call was pending.
-    ahead: Option<Command>,
+    io: IO,
+    codec: FilterCodec,
+    /// Empty and without memory unless frames are left to read, or a part of one.
+    read: BytesMut,
+    /// Without memory between messages.
+    write: BytesMut,
+    /// The frame that came while a call was pending. That is rare.
+    ahead: Option<Box<Command>>,
     clock: Clock,
     stop: StopSignal,
     settings: Arc<Settings>,
@@ -72,21 +80,19 @@ pub(super) struct Link<IO> {
     /// Until when the frame that has begun must be whole.
     frame: Option<Instant>,
     /// Until when the replies must be written.
-    write: Option<Instant>,
+    written: Option<Instant>,
     idle: Idle,
-    /// The read buffer was used for more than small frames.
-    grown: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     pub(super) fn new(io: IO, settings: Arc<Settings>, control: Arc<Control>) -> Self {
         let mut codec = FilterCodec::new();
         codec.set_max_read(MAX_FIRST_PAYLOAD.min(settings.max_payload));
-        let mut framed = Framed::with_capacity(io, codec, SMALL_READ);
-        *framed.write_buffer_mut() = BytesMut::with_capacity(SMALL_WRITE);
-        framed.set_backpressure_boundary(WRITE_BOUNDARY);
         Self {
-            framed,
+            io,
+            codec,
+            read: BytesMut::new(),
+            write: BytesMut::new(),
             ahead: None,
             clock: Clock::default(),
             stop: control.stop.signal(),
@@ -94,9 +100,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             kept: 0,
             handshake: Some(after(Instant::now(), settings.handshake_timeout)),
             frame: None,
-            write: None,
+            written: None,
             idle: Idle::default(),
-            grown: false,
             settings,
         }
     }
@@ -115,7 +120,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Counts what is held: what is kept, frames that are not whole, replies that are not read.
     fn hold(&mut self) -> bool {
-        let buffered = self.framed.read_buffer().len() + self.framed.write_buffer().len();
+        let buffered = self.read.len() + self.write.len();
         self.held
             .set(self.kept + buffered, self.settings.max_held_bytes)
     }
@@ -123,9 +128,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     /// Takes note that the MTA has negotiated, and how large replies may be.
     pub(super) fn negotiated(&mut self, max_write: usize) {
         self.handshake = None;
-        let codec = self.framed.codec_mut();
-        codec.set_max_read(self.settings.max_payload);
-        codec.set_max_write(max_write);
+        self.codec.set_max_read(self.settings.max_payload);
+        self.codec.set_max_write(max_write);
     }
 
     /// The next command. Between messages the server's shutdown ends the wait.
@@ -135,16 +139,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         between_messages: bool,
     ) -> Poll<Result<Command, Lost>> {
         if let Some(command) = self.ahead.take() {
-            return Poll::Ready(Ok(command));
+            return Poll::Ready(Ok(*command));
         }
         // While whole frames are left to read the replies can wait.
-        if !self.framed.codec().has_frame(self.framed.read_buffer()) {
+        if !self.write.is_empty() && !self.codec.has_frame(&self.read) {
             if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(lost));
             }
         }
         if let Poll::Ready(command) = self.poll_read(cx) {
             return Poll::Ready(command);
+        }
+        if between_messages && self.write.is_empty() {
+            self.write = BytesMut::new();
         }
         match self.poll_stop(cx) {
             Level::Cut => return Poll::Ready(Err(Lost::Cut)),
@@ -180,15 +187,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 _ => {}
             }
             // Nothing is piled up for an MTA that does not read.
-            let reads = self.framed.write_buffer().is_empty();
+            let reads = self.write.is_empty();
             if reads && call.progress.is_some_and(|progress| progress.take(cx)) {
-                self.put(&Reply::Progress);
+                self.put_progress();
                 continue;
             }
             if call.watches {
                 if self.ahead.is_none() {
                     match self.poll_read(cx) {
-                        Poll::Ready(Ok(command)) => self.ahead = Some(command),
+                        Poll::Ready(Ok(command)) => self.ahead = Some(Box::new(command)),
                         Poll::Ready(Err(lost)) => return Poll::Ready(Interrupt::Lost(lost)),
                         Poll::Pending => self.watch_partial_frame(),
                     }
@@ -197,7 +204,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                     return Poll::Ready(Interrupt::Lost(Lost::Cut));
                 }
             }
-            let write = self.write.filter(|_| call.watches);
+            let write = self.written.filter(|_| call.watches);
             let due = [call.tick, write]
                 .into_iter()
                 .flatten()
@@ -213,7 +220,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if call.tick.is_some_and(|tick| now >= tick) {
                 call.tick = Some(after(now, self.settings.progress_interval));
                 if reads {
-                    self.put(&Reply::Progress);
+                    self.put_progress();
                 }
             }
         }
@@ -221,11 +228,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Queues a reply. A large one waits until the MTA has read what was queued before.
     pub(super) async fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
-        if self.framed.write_buffer().len() >= WRITE_BOUNDARY {
+        if self.write.len() >= WRITE_BOUNDARY {
             self.flush().await?;
         }
-        let sent = Pin::new(&mut self.framed).start_send(reply);
-        sent.map_err(Lost::Codec)
+        self.put(reply)
     }
 
     /// Writes what is queued.
@@ -237,7 +243,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if self.poll_stop(cx) == Level::Cut {
                 return Poll::Ready(Err(Lost::Cut));
             }
-            let due = self.write.unwrap_or_else(Instant::now);
+            let due = self.written.unwrap_or_else(Instant::now);
             ready!(self.clock.poll_until(cx, due));
             Poll::Ready(Err(TOO_SLOW_TO_READ))
         })
@@ -252,18 +258,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             Poll::Ready(())
         })
         .await;
-    }
-
-    /// Gives back the memory that a message took. To be called between messages.
-    pub(super) fn shrink(&mut self) {
-        if self.grown && self.framed.read_buffer().is_empty() {
-            self.grown = false;
-            *self.framed.read_buffer_mut() = BytesMut::with_capacity(SMALL_READ);
-        }
-        let write = self.framed.write_buffer_mut();
-        if write.is_empty() && write.capacity() > 4096 {
-            *write = BytesMut::with_capacity(SMALL_WRITE);
-        }
     }
 
     /// A call that began at `start` and may take until `deadline`; with `ticks` the MTA is told
@@ -284,42 +278,60 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Command, Lost>> {
-        let next = match Pin::new(&mut self.framed).poll_next(cx) {
-            Poll::Ready(next) => next,
-            Poll::Pending => {
-                // The codec has reserved for what it waits for.
-                self.grown |= self.framed.read_buffer().capacity() > SMALL_READ;
-                if self.hold() {
-                    return Poll::Ready(Err(Lost::Full));
-                }
-                return Poll::Pending;
+        loop {
+            if self.read.is_empty() {
+                buffer::borrow(&mut self.read);
+            } else if let Some(command) = self.codec.decode(&mut self.read).map_err(Lost::Codec)? {
+                self.frame = None;
+                self.idle.active = true;
+                return Poll::Ready(Ok(command));
             }
-        };
-        self.frame = None;
-        self.idle.active = true;
-        Poll::Ready(match next {
-            Some(Ok(command)) => Ok(command),
-            Some(Err(error)) => Err(Lost::Codec(error)),
-            None => Err(Lost::Eof),
-        })
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
+                Poll::Ready(Ok(0)) => {
+                    let rest = self.codec.decode_eof(&mut self.read);
+                    return Poll::Ready(Err(rest.map_or_else(Lost::Codec, |_| Lost::Eof)));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Codec(error.into()))),
+                Poll::Pending => {
+                    if self.read.is_empty() {
+                        buffer::give_back(&mut self.read);
+                    }
+                    if self.hold() {
+                        return Poll::Ready(Err(Lost::Full));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        if self.framed.write_buffer().is_empty() {
+        if self.write.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        match Sink::<&Reply>::poll_flush(Pin::new(&mut self.framed), cx) {
-            Poll::Ready(flushed) => {
-                self.write = None;
-                Poll::Ready(flushed.map_err(Lost::Codec))
+        match self.poll_write(cx) {
+            Poll::Ready(written) => {
+                self.written = None;
+                Poll::Ready(written.map_err(|error| Lost::Codec(error.into())))
             }
             Poll::Pending => {
                 let time = self.settings.write_timeout;
-                self.write
+                self.written
                     .get_or_insert_with(|| after(Instant::now(), time));
                 Poll::Pending
             }
         }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = Pin::new(&mut self.io);
+        while self.write.has_remaining() {
+            if ready!(poll_write_buf(io.as_mut(), cx, &mut self.write))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        io.poll_flush(cx)
     }
 
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Level {
@@ -328,14 +340,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Starts the clock of a frame that has begun.
     fn watch_partial_frame(&mut self) {
-        if self.frame.is_none() && !self.framed.read_buffer().is_empty() {
+        if self.frame.is_none() && !self.read.is_empty() {
             self.frame = Some(after(Instant::now(), self.settings.frame_timeout));
         }
     }
 
     /// When the MTA must have done what it is about to do, if it is about to do anything.
     fn io_due(&self) -> Option<Instant> {
-        [self.handshake, self.frame, self.write]
+        [self.handshake, self.frame, self.written]
             .into_iter()
             .flatten()
             .min()
@@ -348,17 +360,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             Some(Lost::Timeout("the MTA did not negotiate in time"))
         } else if passed(self.frame) {
             Some(Lost::Timeout("the MTA began a frame and did not end it"))
-        } else if passed(self.write) {
+        } else if passed(self.written) {
             Some(TOO_SLOW_TO_READ)
         } else {
             None
         }
     }
 
-    /// Queues a small reply at once.
-    fn put(&mut self, reply: &Reply) {
+    fn put(&mut self, reply: &Reply) -> Result<(), Lost> {
+        if self.write.capacity() == 0 {
+            self.write.reserve(SMALL_WRITE);
+        }
+        let put = self.codec.encode(reply, &mut self.write);
+        put.map_err(Lost::Codec)
+    }
+
+    fn put_progress(&mut self) {
         // A frame without payload always fits.
-        let _ = Pin::new(&mut self.framed).start_send(reply);
+        let _ = self.put(&Reply::Progress);
     }
 }
 

@@ -33,6 +33,7 @@ use crate::serve::{Busy, Control};
 use crate::session::{Peer, Session};
 use crate::settings::{OnNegotiateFailure, Settings};
 
+mod buffer;
 mod call;
 mod filter;
 mod limits;
@@ -305,9 +306,6 @@ where
     async fn serve(&mut self) -> Result<(), End> {
         loop {
             let between = !self.state.has_message() && !self.in_envelope;
-            if between {
-                self.link.shrink();
-            }
             let command = self.next_command(between).await?;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
