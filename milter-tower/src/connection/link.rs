@@ -141,6 +141,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if let Some(command) = self.ahead.take() {
             return Poll::Ready(Ok(*command));
         }
+        if self.write.len() >= WRITE_BOUNDARY {
+            ready!(self.poll_flushed(cx))?;
+        }
         // While whole frames are left to read the replies can wait.
         if !self.write.is_empty() && !self.codec.has_frame(&self.read) {
             if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
@@ -177,7 +180,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     pub(super) fn poll_interrupt(
         &mut self,
         cx: &mut Context<'_>,
-        call: &mut Call<'_>,
+        call: &mut Call,
     ) -> Poll<Interrupt> {
         loop {
             match self.poll_flush(cx) {
@@ -188,8 +191,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             }
             // Nothing is piled up for an MTA that does not read.
             let reads = self.write.is_empty();
-            if reads && call.progress.is_some_and(|progress| progress.take(cx)) {
-                self.put_progress();
+            if reads && call.progress.as_ref().is_some_and(|it| it.take(cx)) {
+                self.send_progress();
                 continue;
             }
             if call.watches {
@@ -220,34 +223,44 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if call.tick.is_some_and(|tick| now >= tick) {
                 call.tick = Some(after(now, self.settings.progress_interval));
                 if reads {
-                    self.put_progress();
+                    self.send_progress();
                 }
             }
         }
     }
 
-    /// Queues a reply. A large one waits until the MTA has read what was queued before.
-    pub(super) async fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
+    /// Queues a reply. No command is read while too much is queued.
+    pub(super) fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
+        if self.write.capacity() == 0 {
+            self.write.reserve(SMALL_WRITE);
+        }
+        let sent = self.codec.encode(reply, &mut self.write);
+        sent.map_err(Lost::Codec)
+    }
+
+    /// Queues a reply that may be large: it waits until the MTA has read what was queued before.
+    pub(super) async fn send_large(&mut self, reply: &Reply) -> Result<(), Lost> {
         if self.write.len() >= WRITE_BOUNDARY {
             self.flush().await?;
         }
-        self.put(reply)
+        self.send(reply)
     }
 
     /// Writes what is queued.
     pub(super) async fn flush(&mut self) -> Result<(), Lost> {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = self.poll_flush(cx) {
-                return Poll::Ready(done);
-            }
-            if self.poll_stop(cx) == Level::Cut {
-                return Poll::Ready(Err(Lost::Cut));
-            }
-            let due = self.written.unwrap_or_else(Instant::now);
-            ready!(self.clock.poll_until(cx, due));
-            Poll::Ready(Err(TOO_SLOW_TO_READ))
-        })
-        .await
+        std::future::poll_fn(|cx| self.poll_flushed(cx)).await
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if let Poll::Ready(done) = self.poll_flush(cx) {
+            return Poll::Ready(done);
+        }
+        if self.poll_stop(cx) == Level::Cut {
+            return Poll::Ready(Err(Lost::Cut));
+        }
+        let due = self.written.unwrap_or_else(Instant::now);
+        ready!(self.clock.poll_until(cx, due));
+        Poll::Ready(Err(TOO_SLOW_TO_READ))
     }
 
     /// Writes what can be written at once.
@@ -262,13 +275,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// A call that began at `start` and may take until `deadline`; with `ticks` the MTA is told
     /// meanwhile that work goes on.
-    pub(super) fn call<'p>(
+    pub(super) fn call(
         &self,
         start: Instant,
         deadline: Instant,
-        progress: Option<&'p Progress>,
+        progress: Option<Progress>,
         ticks: bool,
-    ) -> Call<'p> {
+    ) -> Call {
         Call {
             deadline,
             tick: ticks.then(|| after(start, self.settings.progress_interval)),
@@ -367,33 +380,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
     }
 
-    fn put(&mut self, reply: &Reply) -> Result<(), Lost> {
-        if self.write.capacity() == 0 {
-            self.write.reserve(SMALL_WRITE);
-        }
-        let put = self.codec.encode(reply, &mut self.write);
-        put.map_err(Lost::Codec)
-    }
-
-    fn put_progress(&mut self) {
+    fn send_progress(&mut self) {
         // A frame without payload always fits.
-        let _ = self.put(&Reply::Progress);
+        let _ = self.send(&Reply::Progress);
     }
 }
 
 const TOO_SLOW_TO_READ: Lost = Lost::Timeout("the MTA did not read the replies in time");
 
 /// A call of the service that is under way.
-pub(super) struct Call<'p> {
+pub(super) struct Call {
     deadline: Instant,
     /// When the MTA is next told that work goes on.
     tick: Option<Instant>,
-    progress: Option<&'p Progress>,
+    progress: Option<Progress>,
     /// Whether the MTA's going away ends the call.
     watches: bool,
 }
 
-impl Call<'_> {
+impl Call {
     /// The same, but the call goes on when the MTA goes away: it only tells of an end.
     pub(super) fn unwatched(self) -> Self {
         Self {

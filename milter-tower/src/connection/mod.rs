@@ -15,7 +15,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use milter_core::state::{Ends, StateMachine, Step, Transition};
 use milter_core::{
-    Agreement, CodecError, Command, MacroStage, Needs, Offer, Reply, Stage, Verdict, negotiate,
+    Agreement, CodecError, Command, MacroStage, Needs, Offer, Recipient, Reply, Stage, Verdict,
+    negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -53,7 +54,7 @@ enum Scope {
 }
 
 /// A connection.
-struct Driver<IO, M, S> {
+struct Driver<IO, M, S: Service<Request>> {
     link: Link<IO>,
     filter: Filter<M, S>,
     state: StateMachine,
@@ -88,6 +89,8 @@ struct Message {
     skips: bool,
     /// The span knows the queue id.
     has_queue_id: bool,
+    /// The recipient that the service is asked about.
+    recipient: Option<Recipient>,
     /// How many recipients beyond the limit there were.
     surplus: usize,
     headers: usize,
@@ -112,6 +115,7 @@ impl Message {
             told: false,
             skips: false,
             has_queue_id: false,
+            recipient: None,
             surplus: 0,
             headers: 0,
             header_bytes: 0,
@@ -272,6 +276,7 @@ where
             Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
             Err(failure) => Err(failure),
         };
+        self.filter.shrink();
         let needs = match asked {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
             Ok(response) => needs_of(response),
@@ -297,8 +302,7 @@ where
         self.agreement = Arc::new(agreement);
         self.session.set_agreement(Arc::clone(&self.agreement));
         self.link
-            .send(&Reply::Negotiate(self.agreement.to_reply()))
-            .await?;
+            .send(&Reply::Negotiate(self.agreement.to_reply()))?;
         Ok(())
     }
 
@@ -306,6 +310,9 @@ where
     async fn serve(&mut self) -> Result<(), End> {
         loop {
             let between = !self.state.has_message() && !self.in_envelope;
+            if between {
+                self.filter.shrink();
+            }
             let command = self.next_command(between).await?;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
@@ -330,21 +337,24 @@ where
                             Box::pin(self.refresh()).await?;
                         }
                     }
-                    if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
-                        self.mend(stage).await?;
+                    let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
+                    if begins && self.is_to_mend() {
+                        Box::pin(self.mend(stage)).await?;
                     }
                     self.deliver(command, stage).await?;
-                    self.dismiss().await;
+                    if self.filter.take_condemned() {
+                        Box::pin(self.dismiss()).await;
+                    }
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
-                    self.reply(stage, &verdict).await?;
+                    self.reply(stage, &verdict)?;
                 }
                 Step::Misplaced { stage } => {
                     let verdict = self.fail(stage, Failure::Misplaced(stage));
                     self.settle(stage, verdict, Vec::new()).await?;
                 }
-                Step::Renegotiate => self.renegotiate(&command).await?,
+                Step::Renegotiate => self.renegotiate(&command)?,
                 Step::Close => return Err(End::Quit),
                 _ => {}
             }
@@ -386,14 +396,13 @@ where
     }
 
     /// The same offer gets the same answer; another one ends the connection.
-    async fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
+    fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
         match command {
             Command::Negotiate(offer)
                 if negotiate(offer, &self.needs).as_ref() == Ok(&*self.agreement) =>
             {
                 self.link
-                    .send(&Reply::Negotiate(self.agreement.to_reply()))
-                    .await?;
+                    .send(&Reply::Negotiate(self.agreement.to_reply()))?;
                 Ok(())
             }
             _ => Err(ConnectionError::Renegotiated.into()),
