@@ -58,11 +58,13 @@ where
             since = start;
         }
         let deadline = after(since, limit);
-        let at_end = stage == Some(Stage::EndOfMessage);
+        let progress = match &event {
+            Event::EndOfMessage(progress) => Some(progress.clone()),
+            _ => None,
+        };
         // Sendmail takes progress at the end of the message only (Q10).
-        let ticks =
-            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
-        let progress = at_end.then(|| self.progress.clone());
+        let ticks = progress.is_some()
+            || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
         let mut call = self.link.call(start, deadline, progress, ticks);
         if event.is_end() {
             call = call.unwatched();

@@ -15,6 +15,7 @@ use super::link::Lost;
 use super::{Driver, End, Message, Scope};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard::guard;
+use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::session::{Peer, Session, client_for_log, is_refused_recipient};
@@ -86,8 +87,7 @@ where
             }
             Command::EndOfMessage(_) => {
                 session.enter(MacroStage::EndOfMessage);
-                self.progress.renew();
-                return Ok(Event::EndOfMessage(self.progress.clone()));
+                return Ok(Event::EndOfMessage(Progress::default()));
             }
             Command::Body(body) => Event::Body(body),
             Command::Unknown(line) => Event::Unknown(line),

@@ -27,7 +27,6 @@ use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard;
-use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::serve::{Busy, Control};
@@ -75,7 +74,6 @@ struct Driver<IO, M, S: Service<Request>> {
     /// Since when the MTA may have waited for the next answer, if longer than the service is
     /// asked for it.
     since: Option<Instant>,
-    progress: Progress,
     span: Span,
     message: Message,
 }
@@ -155,7 +153,6 @@ where
         decided: Verdict::Accept,
         in_envelope: false,
         since: None,
-        progress: Progress::default(),
         span: Span::none(),
         message: Message::new(Span::none()),
     };
@@ -236,11 +233,13 @@ where
         }
         let peer = self.session.peer();
         self.span = tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
-        let mut ended = self.negotiate().await;
+        // What comes once and what comes with messages is in boxes of its own: an idle connection
+        // is not to hold memory for it.
+        let mut ended = Box::pin(self.negotiate()).await;
         if ended.is_ok() {
             ended = self.serve().await;
         }
-        self.close(ended).await
+        Box::pin(self.close(ended)).await
     }
 
     /// Waits for the MTA's offer. Whether one came.
@@ -309,56 +308,71 @@ where
     /// Serves commands until the end.
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            let between = !self.state.has_message() && !self.in_envelope;
-            if between {
-                self.filter.shrink();
-            }
-            let command = self.next_command(between).await?;
-            let Transition { ends, step, .. } =
-                self.state.step(&command).map_err(ConnectionError::from)?;
-            match ends {
-                Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
-                Some(Ends::Session) if step != Step::Close => self.end_session().await,
-                _ => {}
-            }
-            if ends_envelope(&command) {
-                self.in_envelope = false;
-            }
-            match step {
-                Step::Macros => self.take_macros(&command),
-                Step::Deliver {
-                    stage,
-                    begins_message,
-                } => {
-                    if begins_message {
-                        self.begin_message();
-                        if self.is_stale() {
-                            // It is rare, and would make every connection larger.
-                            Box::pin(self.refresh()).await?;
-                        }
-                    }
-                    let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
-                    if begins && self.is_to_mend() {
-                        Box::pin(self.mend(stage)).await?;
-                    }
-                    self.deliver(command, stage).await?;
-                    if self.filter.take_condemned() {
-                        Box::pin(self.dismiss()).await;
-                    }
-                }
-                Step::Decided { stage } => {
-                    let verdict = self.decided.clone();
-                    self.reply(stage, &verdict)?;
-                }
-                Step::Misplaced { stage } => {
-                    let verdict = self.fail(stage, Failure::Misplaced(stage));
-                    self.settle(stage, verdict, Vec::new()).await?;
-                }
-                Step::Renegotiate => self.renegotiate(&command)?,
-                Step::Close => return Err(End::Quit),
-                _ => {}
-            }
+            self.filter.shrink();
+            let command = self.next_command(true).await?;
+            Box::pin(self.serve_message(command)).await?;
         }
+    }
+
+    /// Serves a command, and those that follow until the envelope and the message that it may have
+    /// begun are over.
+    async fn serve_message(&mut self, first: Command) -> Result<(), End> {
+        let mut command = first;
+        loop {
+            self.serve_command(command).await?;
+            if !self.state.has_message() && !self.in_envelope {
+                return Ok(());
+            }
+            command = self.next_command(false).await?;
+        }
+    }
+
+    async fn serve_command(&mut self, command: Command) -> Result<(), End> {
+        let Transition { ends, step, .. } =
+            self.state.step(&command).map_err(ConnectionError::from)?;
+        match ends {
+            Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
+            Some(Ends::Session) if step != Step::Close => self.end_session().await,
+            _ => {}
+        }
+        if ends_envelope(&command) {
+            self.in_envelope = false;
+        }
+        match step {
+            Step::Macros => self.take_macros(&command),
+            Step::Deliver {
+                stage,
+                begins_message,
+            } => {
+                if begins_message {
+                    self.begin_message();
+                    if self.is_stale() {
+                        // It is rare, and would make every message larger.
+                        Box::pin(self.refresh()).await?;
+                    }
+                }
+                let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
+                if begins && self.is_to_mend() {
+                    Box::pin(self.mend(stage)).await?;
+                }
+                self.deliver(command, stage).await?;
+                if self.filter.take_condemned() {
+                    Box::pin(self.dismiss()).await;
+                }
+            }
+            Step::Decided { stage } => {
+                let verdict = self.decided.clone();
+                self.reply(stage, &verdict)?;
+            }
+            Step::Misplaced { stage } => {
+                let verdict = self.fail(stage, Failure::Misplaced(stage));
+                self.settle(stage, verdict, Vec::new()).await?;
+            }
+            Step::Renegotiate => self.renegotiate(&command)?,
+            Step::Close => return Err(End::Quit),
+            _ => {}
+        }
+        Ok(())
     }
 
     async fn next_command(&mut self, between_messages: bool) -> Result<Command, Lost> {
