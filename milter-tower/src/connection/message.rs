@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 use tracing::{Span, field};
 
+use super::filter::Called;
 use super::link::Lost;
 use super::{Driver, End, Message, Scope};
 use crate::error::{BoxError, ConnectionError, Failure};
@@ -19,6 +20,9 @@ use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::session::{Peer, Session, client_for_log, is_refused_recipient};
+
+/// A verdict and the edits that go with it.
+type Judgement = (Verdict, Vec<Modification>);
 
 impl<IO, M, S> Driver<IO, M, S>
 where
@@ -54,12 +58,21 @@ where
         let (verdict, edits) = match self.write_down(command, stage) {
             Ok(event) => {
                 self.record_queue_id(stage);
-                self.judge(event, stage).await?
+                if let Some(verdict) = self.foregone(stage) {
+                    (verdict, Vec::new())
+                } else {
+                    let asked = self.ask(event, Some(stage)).await;
+                    self.judged(stage, asked)?
+                }
             }
             Err(verdict) => (verdict, Vec::new()),
         };
         if let Some(recipient) = self.message.recipient.take() {
             self.keep_recipient(recipient, &verdict);
+        }
+        if edits.is_empty() && !verdict.ends_message_at(stage) {
+            self.answer(stage, &verdict)?;
+            return Ok(());
         }
         self.settle(stage, verdict, edits).await
     }
@@ -135,23 +148,27 @@ where
     }
 
     /// The verdict on an event, and the edits; failures are verdicts here.
-    async fn judge(
-        &mut self,
-        event: Event,
-        stage: Stage,
-    ) -> Result<(Verdict, Vec<Modification>), End> {
-        if let Some((_, verdict)) = &self.standing {
-            let verdict = if self.has_reply(stage) {
-                verdict.clone()
-            } else {
-                Verdict::Continue
-            };
+    async fn judge(&mut self, event: Event, stage: Stage) -> Result<Judgement, End> {
+        if let Some(verdict) = self.foregone(stage) {
             return Ok((verdict, Vec::new()));
         }
-        if !self.agreement.delivers(stage) || stage == Stage::Body && self.message.skips {
-            return Ok((Verdict::Continue, Vec::new()));
-        }
         let asked = self.ask(event, Some(stage)).await;
+        self.judged(stage, asked)
+    }
+
+    /// The verdict where the service is not asked.
+    fn foregone(&self, stage: Stage) -> Option<Verdict> {
+        match &self.standing {
+            Some((_, verdict)) if self.has_reply(stage) => Some(verdict.clone()),
+            Some(_) => Some(Verdict::Continue),
+            None if !self.agreement.delivers(stage) => Some(Verdict::Continue),
+            None if stage == Stage::Body && self.message.skips => Some(Verdict::Continue),
+            None => None,
+        }
+    }
+
+    /// What the service's answer means.
+    fn judged(&mut self, stage: Stage, asked: Called<Response>) -> Result<Judgement, End> {
         self.message.told |= stage.is_of_message() && self.filter.was_reached();
         if matches!(asked, Err(Lost::Cut)) {
             // The call ends here, and the MTA waits for its answer.
@@ -170,11 +187,7 @@ where
     }
 
     /// What of a response may be sent.
-    pub(super) fn check(
-        &mut self,
-        stage: Stage,
-        response: Response,
-    ) -> Result<(Verdict, Vec<Modification>), Failure> {
+    pub(super) fn check(&mut self, stage: Stage, response: Response) -> Result<Judgement, Failure> {
         let (verdict, edits) = response.into_parts()?;
         if let Err(wrong) = verdict.check(stage, &self.agreement) {
             if self.agreement.reply_mode(stage) == ReplyMode::Verdict {
@@ -235,25 +248,35 @@ where
                 self.send_edit(edit).await?;
             }
         }
-        self.reply(stage, &verdict)?;
-        let over = self.state.settle(stage, &verdict);
+        if self.answer(stage, &verdict)? {
+            self.conclude(verdict).await;
+        }
+        Ok(())
+    }
+
+    /// Answers the MTA. Whether that ended the message.
+    fn answer(&mut self, stage: Stage, verdict: &Verdict) -> Result<bool, Lost> {
+        self.reply(stage, verdict)?;
+        let over = self.state.settle(stage, verdict);
         if over || matches!(stage, Stage::Connect | Stage::Helo) {
             self.decided = verdict.clone();
         }
-        if over {
-            self.in_envelope = false;
-            // The MTA need not wait for what the service does at the end.
-            self.link.start_flush().await;
-            // To go on with a message at its end is to accept it.
-            let accepted = verdict == Verdict::Continue;
-            self.end_message(Outcome::Verdict(if accepted {
-                Verdict::Accept
-            } else {
-                verdict
-            }))
-            .await;
-        }
-        Ok(())
+        Ok(over)
+    }
+
+    /// Tells the service that its verdict ended the message.
+    async fn conclude(&mut self, verdict: Verdict) {
+        self.in_envelope = false;
+        // The MTA need not wait for what the service does at the end.
+        self.link.start_flush().await;
+        // To go on with a message at its end is to accept it.
+        let accepted = verdict == Verdict::Continue;
+        self.end_message(Outcome::Verdict(if accepted {
+            Verdict::Accept
+        } else {
+            verdict
+        }))
+        .await;
     }
 
     async fn send_edit(&mut self, edit: Modification) -> Result<(), End> {

@@ -316,68 +316,72 @@ where
 
     /// Serves a command, and those that follow until the envelope and the message that it may have
     /// begun are over.
+    // What happens at each event is in few `async fn`s: each level costs time and memory.
     async fn serve_message(&mut self, first: Command) -> Result<(), End> {
-        let mut command = first;
+        let mut first = Some(first);
         loop {
-            self.serve_command(command).await?;
+            let command = match first.take() {
+                Some(command) => command,
+                None => self.next_command(false).await?,
+            };
+            let Transition { ends, step, .. } =
+                self.state.step(&command).map_err(ConnectionError::from)?;
+            match ends {
+                Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
+                Some(Ends::Session) if step != Step::Close => {
+                    Box::pin(self.end_session()).await;
+                }
+                _ => {}
+            }
+            if ends_envelope(&command) {
+                self.in_envelope = false;
+            }
+            match step {
+                Step::Macros => self.take_macros(&command),
+                Step::Deliver {
+                    stage,
+                    begins_message,
+                } => {
+                    if begins_message {
+                        self.begin_message();
+                        if self.is_stale() {
+                            // It is rare, and would make every message larger.
+                            Box::pin(self.refresh()).await?;
+                        }
+                    }
+                    let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
+                    if begins && self.is_to_mend() {
+                        Box::pin(self.mend(stage)).await?;
+                    }
+                    self.deliver(command, stage).await?;
+                    if self.filter.take_condemned() {
+                        Box::pin(self.dismiss()).await;
+                    }
+                }
+                Step::Decided { stage } => {
+                    let verdict = self.decided.clone();
+                    self.reply(stage, &verdict)?;
+                }
+                Step::Misplaced { stage } => {
+                    let verdict = self.fail(stage, Failure::Misplaced(stage));
+                    self.settle(stage, verdict, Vec::new()).await?;
+                }
+                Step::Renegotiate => self.renegotiate(&command)?,
+                Step::Close => return Err(End::Quit),
+                _ => {}
+            }
             if !self.state.has_message() && !self.in_envelope {
                 return Ok(());
             }
-            command = self.next_command(false).await?;
         }
     }
 
-    async fn serve_command(&mut self, command: Command) -> Result<(), End> {
-        let Transition { ends, step, .. } =
-            self.state.step(&command).map_err(ConnectionError::from)?;
-        match ends {
-            Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
-            Some(Ends::Session) if step != Step::Close => self.end_session().await,
-            _ => {}
-        }
-        if ends_envelope(&command) {
-            self.in_envelope = false;
-        }
-        match step {
-            Step::Macros => self.take_macros(&command),
-            Step::Deliver {
-                stage,
-                begins_message,
-            } => {
-                if begins_message {
-                    self.begin_message();
-                    if self.is_stale() {
-                        // It is rare, and would make every message larger.
-                        Box::pin(self.refresh()).await?;
-                    }
-                }
-                let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
-                if begins && self.is_to_mend() {
-                    Box::pin(self.mend(stage)).await?;
-                }
-                self.deliver(command, stage).await?;
-                if self.filter.take_condemned() {
-                    Box::pin(self.dismiss()).await;
-                }
-            }
-            Step::Decided { stage } => {
-                let verdict = self.decided.clone();
-                self.reply(stage, &verdict)?;
-            }
-            Step::Misplaced { stage } => {
-                let verdict = self.fail(stage, Failure::Misplaced(stage));
-                self.settle(stage, verdict, Vec::new()).await?;
-            }
-            Step::Renegotiate => self.renegotiate(&command)?,
-            Step::Close => return Err(End::Quit),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    async fn next_command(&mut self, between_messages: bool) -> Result<Command, Lost> {
+    fn next_command(
+        &mut self,
+        between_messages: bool,
+    ) -> impl Future<Output = Result<Command, Lost>> {
         let (link, since) = (&mut self.link, &mut self.since);
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             let next = link.poll_next(cx, between_messages);
             if next.is_pending() {
                 // Nobody waits for an answer.
@@ -385,7 +389,6 @@ where
             }
             next
         })
-        .await
     }
 
     fn take_macros(&mut self, command: &Command) {
