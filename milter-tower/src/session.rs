@@ -245,7 +245,7 @@ impl Session {
         facts.sender = None;
         facts.recipients.clear();
         facts.recipient_bytes = 0;
-        facts.message_data.renew();
+        facts.message_data = Shared::default();
     }
 
     /// Forgets the SMTP session and all macros.
@@ -259,7 +259,7 @@ impl Session {
 
     /// Forgets what belonged to the connection.
     pub(crate) fn end_connection(&mut self) {
-        self.facts().connection_data.renew();
+        self.facts().connection_data = Shared::default();
     }
 
     pub(crate) fn connect(&self) -> Option<Arc<Connect>> {

@@ -43,30 +43,35 @@ where
     }
 
     /// Asks the service, minding the MTA meanwhile.
-    pub(super) async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
+    // No `async fn`: that would keep the event twice.
+    pub(super) fn ask(
+        &mut self,
+        event: Event,
+        stage: Option<Stage>,
+    ) -> impl Future<Output = Called<Response>> {
         let mta = self.session.mta();
         let mut limit = self.settings.time_for(stage, mta);
+        let start = Instant::now();
+        let mut since = self.since.unwrap_or(start);
         if event.is_end() {
             limit = limit.min(END_TIME);
+            since = start;
         }
-        let start = Instant::now();
-        let since = self.since.filter(|_| !event.is_end());
-        let deadline = after(since.unwrap_or(start), limit);
-        let at_end = stage == Some(Stage::EndOfMessage);
+        let deadline = after(since, limit);
+        let progress = match &event {
+            Event::EndOfMessage(progress) => Some(progress.clone()),
+            _ => None,
+        };
         // Sendmail takes progress at the end of the message only (Q10).
-        let ticks =
-            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
-        let mut call = self
-            .link
-            .call(start, deadline, at_end.then_some(&self.progress), ticks);
+        let ticks = progress.is_some()
+            || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
+        let mut call = self.link.call(start, deadline, progress, ticks);
         if event.is_end() {
             call = call.unwatched();
         }
         let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
         let span = self.message.span_or(&self.span);
-        self.filter
-            .ask(&mut self.link, call, limit, request, span)
-            .await
+        self.filter.ask(&mut self.link, call, limit, request, span)
     }
 
     /// Tells the service that something ended.

@@ -4,7 +4,7 @@ use milter_core::{EnhancedCode, Header, Recipient, SmtpReply, Stage, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
-use super::{Driver, End};
+use super::Driver;
 use crate::error::{BoxError, Failure};
 use crate::request::Request;
 use crate::response::Response;
@@ -35,7 +35,7 @@ where
 
     /// Answers a recipient beyond a limit.
     // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another message.
-    pub(super) async fn refuse_recipient(&mut self, failure: Failure) -> Result<(), End> {
+    pub(super) fn refuse_recipient(&mut self, failure: Failure) -> Verdict {
         let verdict = match failure {
             Failure::TooManyRecipients(_) => reply(452, (4, 5, 3), "Too many recipients"),
             _ => reply(452, (4, 3, 1), "Insufficient system storage"),
@@ -45,12 +45,11 @@ where
             // Logged once; where no reply is due the message fails at the next one.
             self.fail(Stage::Rcpt, failure);
         }
-        let verdict = if self.has_reply(Stage::Rcpt) {
+        if self.has_reply(Stage::Rcpt) {
             verdict
         } else {
             Verdict::Continue
-        };
-        self.settle(Stage::Rcpt, verdict, Vec::new()).await
+        }
     }
 
     /// Counts a header. The limit that it is beyond, if the message has not failed yet.
@@ -72,10 +71,9 @@ where
 
     /// Refuses a message for its headers, for good: the next time it has as many.
     // RFC 3463 section 3.4, X.3.4: message too big for system
-    pub(super) async fn refuse_headers(&mut self, failure: Failure) -> Result<(), End> {
+    pub(super) fn refuse_headers(&mut self, failure: Failure) -> Verdict {
         let verdict = reply(552, (5, 3, 4), "Message headers too large");
-        let verdict = self.fail_with(Stage::Header, failure, verdict);
-        self.settle(Stage::Header, verdict, Vec::new()).await
+        self.fail_with(Stage::Header, failure, verdict)
     }
 }
 

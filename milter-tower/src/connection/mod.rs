@@ -15,7 +15,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use milter_core::state::{Ends, StateMachine, Step, Transition};
 use milter_core::{
-    Agreement, CodecError, Command, MacroStage, Needs, Offer, Reply, Stage, Verdict, negotiate,
+    Agreement, CodecError, Command, MacroStage, Needs, Offer, Recipient, Reply, Stage, Verdict,
+    negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,13 +27,13 @@ use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard;
-use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::serve::{Busy, Control};
 use crate::session::{Peer, Session};
 use crate::settings::{OnNegotiateFailure, Settings};
 
+mod buffer;
 mod call;
 mod filter;
 mod limits;
@@ -52,7 +53,7 @@ enum Scope {
 }
 
 /// A connection.
-struct Driver<IO, M, S> {
+struct Driver<IO, M, S: Service<Request>> {
     link: Link<IO>,
     filter: Filter<M, S>,
     state: StateMachine,
@@ -73,7 +74,6 @@ struct Driver<IO, M, S> {
     /// Since when the MTA may have waited for the next answer, if longer than the service is
     /// asked for it.
     since: Option<Instant>,
-    progress: Progress,
     span: Span,
     message: Message,
 }
@@ -87,6 +87,8 @@ struct Message {
     skips: bool,
     /// The span knows the queue id.
     has_queue_id: bool,
+    /// The recipient that the service is asked about.
+    recipient: Option<Recipient>,
     /// How many recipients beyond the limit there were.
     surplus: usize,
     headers: usize,
@@ -111,6 +113,7 @@ impl Message {
             told: false,
             skips: false,
             has_queue_id: false,
+            recipient: None,
             surplus: 0,
             headers: 0,
             header_bytes: 0,
@@ -150,7 +153,6 @@ where
         decided: Verdict::Accept,
         in_envelope: false,
         since: None,
-        progress: Progress::default(),
         span: Span::none(),
         message: Message::new(Span::none()),
     };
@@ -231,11 +233,13 @@ where
         }
         let peer = self.session.peer();
         self.span = tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
-        let mut ended = self.negotiate().await;
+        // What comes once and what comes with messages is in boxes of its own: an idle connection
+        // is not to hold memory for it.
+        let mut ended = Box::pin(self.negotiate()).await;
         if ended.is_ok() {
             ended = self.serve().await;
         }
-        self.close(ended).await
+        Box::pin(self.close(ended)).await
     }
 
     /// Waits for the MTA's offer. Whether one came.
@@ -271,6 +275,7 @@ where
             Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
             Err(failure) => Err(failure),
         };
+        self.filter.shrink();
         let needs = match asked {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
             Ok(response) => needs_of(response),
@@ -296,26 +301,38 @@ where
         self.agreement = Arc::new(agreement);
         self.session.set_agreement(Arc::clone(&self.agreement));
         self.link
-            .send(&Reply::Negotiate(self.agreement.to_reply()))
-            .await?;
+            .send(&Reply::Negotiate(self.agreement.to_reply()))?;
         Ok(())
     }
 
     /// Serves commands until the end.
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            let between = !self.state.has_message() && !self.in_envelope;
-            if between {
-                self.link.shrink();
-            }
-            let command = self.next_command(between).await?;
+            self.filter.shrink();
+            let command = self.next_command(true).await?;
+            Box::pin(self.serve_message(command)).await?;
+        }
+    }
+
+    /// Serves a command, and those that follow until the envelope and the message that it may have
+    /// begun are over.
+    // What happens at each event is in few `async fn`s: each level costs time and memory.
+    async fn serve_message(&mut self, first: Command) -> Result<(), End> {
+        let mut first = Some(first);
+        loop {
+            let command = match first.take() {
+                Some(command) => command,
+                None => self.next_command(false).await?,
+            };
             // One read brings hundreds of commands, and a runtime counts only the reads.
             tokio::task::consume_budget().await;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {
                 Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
-                Some(Ends::Session) if step != Step::Close => self.end_session().await,
+                Some(Ends::Session) if step != Step::Close => {
+                    Box::pin(self.end_session()).await;
+                }
                 _ => {}
             }
             if ends_envelope(&command) {
@@ -330,34 +347,43 @@ where
                     if begins_message {
                         self.begin_message();
                         if self.is_stale() {
-                            // It is rare, and would make every connection larger.
+                            // It is rare, and would make every message larger.
                             Box::pin(self.refresh()).await?;
                         }
                     }
-                    if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
-                        self.mend(stage).await?;
+                    let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
+                    if begins && self.is_to_mend() {
+                        Box::pin(self.mend(stage)).await?;
                     }
                     self.deliver(command, stage).await?;
-                    self.dismiss().await;
+                    if self.filter.take_condemned() {
+                        Box::pin(self.dismiss()).await;
+                    }
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
-                    self.reply(stage, &verdict).await?;
+                    self.reply(stage, &verdict)?;
                 }
                 Step::Misplaced { stage } => {
                     let verdict = self.fail(stage, Failure::Misplaced(stage));
                     self.settle(stage, verdict, Vec::new()).await?;
                 }
-                Step::Renegotiate => self.renegotiate(&command).await?,
+                Step::Renegotiate => self.renegotiate(&command)?,
                 Step::Close => return Err(End::Quit),
                 _ => {}
+            }
+            if !self.state.has_message() && !self.in_envelope {
+                return Ok(());
             }
         }
     }
 
-    async fn next_command(&mut self, between_messages: bool) -> Result<Command, Lost> {
+    fn next_command(
+        &mut self,
+        between_messages: bool,
+    ) -> impl Future<Output = Result<Command, Lost>> {
         let (link, since) = (&mut self.link, &mut self.since);
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             let next = link.poll_next(cx, between_messages);
             if next.is_pending() {
                 // Nobody waits for an answer.
@@ -365,7 +391,6 @@ where
             }
             next
         })
-        .await
     }
 
     fn take_macros(&mut self, command: &Command) {
@@ -390,14 +415,13 @@ where
     }
 
     /// The same offer gets the same answer; another one ends the connection.
-    async fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
+    fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
         match command {
             Command::Negotiate(offer)
                 if negotiate(offer, &self.needs).as_ref() == Ok(&*self.agreement) =>
             {
                 self.link
-                    .send(&Reply::Negotiate(self.agreement.to_reply()))
-                    .await?;
+                    .send(&Reply::Negotiate(self.agreement.to_reply()))?;
                 Ok(())
             }
             _ => Err(ConnectionError::Renegotiated.into()),

@@ -54,12 +54,14 @@ where
         Ok(())
     }
 
-    /// Replaces a service that broke, where something new begins: what is left of the message at
-    /// which it broke fails.
+    /// Whether a service that broke is to be replaced, where something new begins: what is left of
+    /// the message at which it broke fails.
+    pub(super) const fn is_to_mend(&self) -> bool {
+        self.filter.is_broken() && self.standing.is_none()
+    }
+
+    /// Replaces a service that broke.
     pub(super) async fn mend(&mut self, before: Stage) -> Result<(), End> {
-        if !self.filter.is_broken() || self.standing.is_some() {
-            return Ok(());
-        }
         // The MTA waits for the answer to this command only.
         self.since.get_or_insert_with(Instant::now);
         if let Err(failure) = self.introduce(before).await? {
@@ -75,11 +77,9 @@ where
 
     /// Tells a service that could not replace another one that it is not needed.
     pub(super) async fn dismiss(&mut self) {
-        if self.filter.take_condemned() {
-            self.link.start_flush().await;
-            self.tell(Event::Close).await;
-            self.filter.discard();
-        }
+        self.link.start_flush().await;
+        self.tell(Event::Close).await;
+        self.filter.discard();
     }
 
     /// Makes a service in the place of one that broke, and shows it what it has to know.

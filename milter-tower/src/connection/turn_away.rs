@@ -44,7 +44,7 @@ where
                 };
                 agreement = agreed;
                 link.negotiated(agreement.max_payload());
-                link.send(&Reply::Negotiate(agreement.to_reply())).await?;
+                link.send(&Reply::Negotiate(agreement.to_reply()))?;
             }
             // Connect, but for an MTA that does not send it.
             (Step::Deliver { stage, .. }, _)
@@ -52,10 +52,10 @@ where
             {
                 let verdict = settings.on_failure.verdict();
                 if verdict.is_allowed_at(stage) {
-                    link.send(&verdict.to_reply()).await?;
+                    link.send(&verdict.to_reply())?;
                     return link.flush().await;
                 }
-                link.send(&Reply::Continue).await?;
+                link.send(&Reply::Continue)?;
             }
             (Step::Close, _) => return Ok(()),
             _ => {}
