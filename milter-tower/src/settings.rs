@@ -6,7 +6,8 @@ use milter_core::{MAX_PAYLOAD, SmtpReply, Stage, Verdict};
 
 use crate::session::Mta;
 
-/// Time-outs, limits and what failures become, for each connection of a server.
+/// Time-outs, limits and what failures become: for each connection of a server, and where it says
+/// so for all of them together.
 ///
 /// The defaults suit a server behind stock Postfix and Sendmail.
 ///
@@ -202,8 +203,8 @@ impl Settings {
     /// thousand messages in progress take some 20 MiB. What a filter keeps is not counted.
     ///
     /// Beyond it a recipient is refused with `452 4.3.1`, another command of the envelope gets the
-    /// failure verdict, macros are left out, and a connection in the middle of a frame or with
-    /// replies that it does not read is closed.
+    /// failure verdict, macros are left out, and a connection with more than 4 KiB of a frame that
+    /// is not whole, or of replies that it does not read, is closed.
     #[must_use]
     pub const fn max_held_bytes(mut self, bytes: usize) -> Self {
         self.max_held_bytes = bytes;

@@ -21,6 +21,9 @@ use crate::session::{Mta, Peer, client_for_log};
 /// may wait for the answer to its next command.
 const END_TIME: Duration = Duration::from_secs(5);
 
+/// What part of the time a service has that may replace one that works.
+const HURRY: u32 = 4;
+
 impl<IO, M, S> Driver<IO, M, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -32,7 +35,7 @@ where
     /// Makes a service for this connection.
     pub(super) async fn make(&mut self) -> Called<()> {
         self.generation = self.link.control().generation();
-        let limit = self.settings.time_for(None, Mta::Unknown);
+        let limit = self.limit(None, Mta::Unknown);
         let start = Instant::now();
         let deadline = after(self.since.unwrap_or(start), limit);
         let call = self.link.call(start, deadline, None, false);
@@ -40,6 +43,12 @@ where
         self.filter
             .renew(&mut self.link, call, limit, peer, &self.span)
             .await
+    }
+
+    /// The time that a call may take.
+    fn limit(&self, stage: Option<Stage>, mta: Mta) -> Duration {
+        let limit = self.settings.time_for(stage, mta);
+        if self.hurry { limit / HURRY } else { limit }
     }
 
     /// Asks the service, minding the MTA meanwhile.
@@ -50,7 +59,7 @@ where
         stage: Option<Stage>,
     ) -> impl Future<Output = Called<Response>> {
         let mta = self.session.mta();
-        let mut limit = self.settings.time_for(stage, mta);
+        let mut limit = self.limit(stage, mta);
         let start = Instant::now();
         let mut since = self.since.unwrap_or(start);
         if event.is_end() {

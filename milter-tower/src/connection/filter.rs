@@ -22,6 +22,8 @@ pub(super) struct Filter<M, S: Service<Request>> {
     service: Option<S>,
     /// Where the futures of calls run, one after the other.
     place: Place<S::Future>,
+    /// One that was replaced and has to be told of its end. That is rare.
+    retired: Option<Box<S>>,
     /// The service works but is of no use: it hears of the end and nothing else.
     condemned: bool,
     /// The last request got as far as the service: it was ready and was called.
@@ -37,6 +39,7 @@ impl<M, S: Service<Request>> Filter<M, S> {
             make,
             service: None,
             place: Place(None),
+            retired: None,
             condemned: false,
             reached: false,
         }
@@ -70,6 +73,19 @@ impl<M, S: Service<Request>> Filter<M, S> {
     /// Puts a service in the place of none.
     pub(super) fn put(&mut self, service: Option<S>) {
         self.service = service;
+    }
+
+    /// Keeps a service until it can be told of its end.
+    pub(super) fn retire(&mut self, service: Option<S>) {
+        self.retired = service.map(Box::new);
+    }
+
+    pub(super) const fn has_retired(&self) -> bool {
+        self.retired.is_some()
+    }
+
+    pub(super) fn take_retired(&mut self) -> Option<S> {
+        self.retired.take().map(|service| *service)
     }
 
     /// Gives back the memory that calls took. To be called between messages.

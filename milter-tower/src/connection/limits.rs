@@ -41,11 +41,16 @@ where
             _ => reply(452, (4, 3, 1), "Insufficient system storage"),
         };
         self.message.surplus += 1;
-        if self.message.surplus == 1 {
-            // Logged once; where no reply is due the message fails at the next one.
-            self.fail(Stage::Rcpt, failure);
+        // It was counted as if it were kept.
+        self.holds_too_much();
+        let has_reply = self.has_reply(Stage::Rcpt);
+        // Logged once; where no reply is due the message fails at the next one.
+        match self.message.surplus {
+            1 if has_reply => self.log_failure(Stage::Rcpt.name(), failure, Some(&verdict)),
+            1 => drop(self.fail(Stage::Rcpt, failure)),
+            _ => {}
         }
-        if self.has_reply(Stage::Rcpt) {
+        if has_reply {
             verdict
         } else {
             Verdict::Continue

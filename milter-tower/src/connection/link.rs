@@ -30,6 +30,8 @@ const MAX_FIRST_PAYLOAD: usize = 4096;
 const SMALL_WRITE: usize = 64;
 /// How much is collected before it is written without a wait.
 const WRITE_BOUNDARY: usize = 64 * 1024;
+/// What a connection may have in its buffers even when all together hold too much.
+const SMALL_HELD: usize = 4096;
 /// In how many steps silence is measured.
 const IDLE_STEPS: u32 = 8;
 
@@ -114,9 +116,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Counts what is held: what is kept, frames that are not whole, replies that are not read.
     fn hold(&mut self) -> bool {
-        let buffered = self.framed.read_buffer().len() + self.queued();
-        self.held
-            .set(self.kept + buffered, self.settings.max_held_bytes)
+        let bytes = self.kept + self.buffered();
+        self.held.set(bytes, self.settings.max_held_bytes)
+    }
+
+    /// Whether all connections hold too much, and this one has its part in that. Nothing is asked
+    /// of an MTA that has not negotiated, and what is needed for that is little.
+    fn is_to_close(&mut self) -> bool {
+        self.hold() && self.buffered() > SMALL_HELD && self.handshake.is_none()
+    }
+
+    fn buffered(&self) -> usize {
+        self.framed.read_buffer().len() + self.queued()
     }
 
     /// Takes note that the MTA has negotiated, and how large replies may be.
@@ -253,7 +264,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if self.poll_stop(cx) == Level::Cut {
             return Poll::Ready(Err(Lost::Cut));
         }
-        if self.hold() {
+        if self.is_to_close() {
             return Poll::Ready(Err(Lost::Full));
         }
         let due = self.written.unwrap_or_else(Instant::now);
@@ -296,7 +307,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if self.framed.read_buffer().is_empty() {
                 buffer::give_back(self.framed.read_buffer_mut());
             }
-            if self.hold() {
+            if self.is_to_close() {
                 return Poll::Ready(Err(Lost::Full));
             }
             return Poll::Pending;

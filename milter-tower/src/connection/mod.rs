@@ -64,6 +64,8 @@ struct Driver<IO, M, S: Service<Request>> {
     needs: Needs,
     /// How often services had been made anew when this one was made.
     generation: u64,
+    /// A new service has only a part of the time: the old one can still answer.
+    hurry: bool,
     /// A failure that could not be told when it happened: no reply was due.
     standing: Option<(Scope, Verdict)>,
     /// The verdict that decided the message or the connection.
@@ -149,6 +151,7 @@ where
         agreement: Arc::default(),
         needs: Needs::none(),
         generation: 0,
+        hurry: false,
         standing: None,
         decided: Verdict::Accept,
         in_envelope: false,
@@ -346,18 +349,18 @@ where
                 } => {
                     if begins_message {
                         self.begin_message();
-                        if self.is_stale() {
-                            // It is rare, and would make every message larger.
-                            Box::pin(self.refresh()).await?;
-                        }
                     }
                     let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
-                    if begins && self.is_to_mend() {
-                        Box::pin(self.mend(stage)).await?;
+                    if begins_message && self.is_stale() || begins && self.is_to_mend() {
+                        // It is rare, and would make every message larger.
+                        Box::pin(self.prepare(stage, begins_message)).await?;
                     }
                     self.deliver(command, stage).await?;
                     if self.filter.take_condemned() {
                         Box::pin(self.dismiss()).await;
+                    }
+                    if self.filter.has_retired() {
+                        Box::pin(self.part()).await;
                     }
                 }
                 Step::Decided { stage } => {
@@ -398,15 +401,11 @@ where
             return;
         };
         if let Some(stage) = set.stage() {
+            self.session.set_macros(stage, set.raw());
             let held = self.session.macros().held_bytes();
-            let fits = set.raw().len() <= self.settings.max_macro_bytes.saturating_sub(held);
-            self.session
-                .set_macros(stage, if fits { set.raw() } else { b"" });
-            let full = self.holds_too_much();
-            if full {
+            if held > self.settings.max_macro_bytes || self.holds_too_much() {
                 self.session.set_macros(stage, b"");
-            }
-            if full || !fits {
+                self.holds_too_much();
                 warn!(parent: &self.span, bytes = set.raw().len(), %stage, "too many macros: left out");
             }
             // Both MTAs send them for declined stages too (Q2).
@@ -438,7 +437,7 @@ where
 
     /// Tells the service all that ends with the connection.
     async fn close(&mut self, ended: Result<(), End>) -> Result<(), ConnectionError> {
-        let in_message = self.state.has_message();
+        let in_message = self.state.has_message() || self.in_envelope;
         // What was answered should arrive, also when the connection is closed for an error.
         let _ = self.link.flush().await;
         let outcome = if matches!(ended, Err(End::Quit)) {
@@ -450,10 +449,12 @@ where
         self.filter.take_condemned();
         self.tell(Event::Close).await;
         self.filter.discard();
+        self.part().await;
         self.forget(Session::end_connection);
         match ended {
             Err(End::Lost(Lost::Eof)) if in_message => Err(ConnectionError::Lost),
             Ok(()) | Err(End::Quit | End::Lost(Lost::Drained | Lost::Eof)) => Ok(()),
+            Err(End::Lost(Lost::Cut)) if !in_message => Ok(()),
             Err(End::Lost(Lost::Codec(CodecError::Io(error))))
                 if !in_message && error.kind() == io::ErrorKind::ConnectionReset =>
             {

@@ -4,8 +4,9 @@ use milter_core::{Stage, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::link::Lost;
 use super::{Driver, End, Scope, needs_of};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::request::{Event, Request};
@@ -25,33 +26,68 @@ where
         self.link.control().generation() != self.generation
     }
 
+    /// Has the right service ready for what begins: a new one if services were to be made anew, or
+    /// in the place of one that broke.
+    pub(super) async fn prepare(&mut self, stage: Stage, begins_message: bool) -> Result<(), End> {
+        let mut prepared = Ok(());
+        if begins_message && self.is_stale() {
+            prepared = self.refresh().await;
+        }
+        if prepared.is_ok() && self.is_to_mend() {
+            prepared = self.mend(stage).await;
+        }
+        if let Err(End::Lost(Lost::Cut)) = prepared {
+            // The MTA waits for the answer to its command.
+            let verdict = self.settings.on_failure.verdict();
+            self.reply(stage, &verdict)?;
+        }
+        prepared
+    }
+
     /// Makes the service anew, where a message begins. The old one stays if that fails.
-    pub(super) async fn refresh(&mut self) -> Result<(), End> {
+    async fn refresh(&mut self) -> Result<(), End> {
         self.generation = self.link.control().generation();
-        if self.filter.is_broken() || self.standing.is_some() {
-            // Such a one is replaced in any case.
+        if self.is_to_mend() {
             return Ok(());
         }
         // The MTA waits for the answer to this command only.
         self.since.get_or_insert_with(Instant::now);
-        let old = self.filter.take();
+        // What the old one made of the client, or of the negotiation, is not the new one's.
+        let (old, standing) = (self.filter.take(), self.standing.take());
+        self.hurry = true;
         let introduced = self.introduce(Stage::Mail).await;
-        let new = self.filter.take();
-        let (stays, goes) = if let Ok(Ok(())) = introduced {
+        self.hurry = false;
+        if let Ok(Ok(())) = introduced {
             debug!(parent: &self.span, "the service was replaced");
-            (new, old)
-        } else {
-            (old, new)
+            self.filter.retire(old);
+            return Ok(());
+        }
+        let new = self.filter.take();
+        self.filter.retire(new);
+        self.filter.put(old);
+        self.standing = standing;
+        let failure = match introduced {
+            Ok(failed) => failed.err(),
+            Err(End::Closed(ConnectionError::Refused)) => Some(Failure::NotNeeds("refuse")),
+            Err(end) => return Err(end),
         };
-        self.filter.put(goes);
+        if let Some(failure) = failure {
+            self.log_failure("renew: the old service stays", failure, None);
+        }
+        Ok(())
+    }
+
+    /// Tells a service that was replaced that this is its end.
+    pub(super) async fn part(&mut self) {
+        let Some(retired) = self.filter.take_retired() else {
+            return;
+        };
+        self.link.start_flush().await;
+        let stays = self.filter.take();
+        self.filter.put(Some(retired));
         self.tell(Event::Close).await;
         self.filter.discard();
         self.filter.put(stays);
-        if let Err(failure) = introduced? {
-            warn!(parent: &self.span, error = &failure as &dyn std::error::Error,
-                "the new service cannot be used on this connection: the old one stays");
-        }
-        Ok(())
     }
 
     /// Whether a service that broke is to be replaced, where something new begins: what is left of
@@ -61,7 +97,7 @@ where
     }
 
     /// Replaces a service that broke.
-    pub(super) async fn mend(&mut self, before: Stage) -> Result<(), End> {
+    async fn mend(&mut self, before: Stage) -> Result<(), End> {
         // The MTA waits for the answer to this command only.
         self.since.get_or_insert_with(Instant::now);
         if let Err(failure) = self.introduce(before).await? {

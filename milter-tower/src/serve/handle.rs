@@ -53,9 +53,13 @@ impl<M> Handle<M> {
     /// a new one in any case.
     ///
     /// The new service is shown what the old one knows: the negotiation, the client and its HELO.
-    /// A message in progress stays with the old one, which then hears of the end. An old service
-    /// also stays to the end of its connection if the new one fails, or needs what was not
-    /// negotiated on that connection.
+    /// What was negotiated stays: a service that needs less sees more than it asked for. What the
+    /// old one left with the connection ([`connection_data`](crate::Session::connection_data)) is
+    /// there for the new one.
+    ///
+    /// A message in progress stays with the old one, which hears of its end when the new one has
+    /// answered. An old service stays to the end of its connection if the new one fails, needs
+    /// what was not negotiated, or takes more than a quarter of the time that a call may take.
     pub fn renew(&self) {
         self.control.renew();
     }

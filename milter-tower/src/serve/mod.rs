@@ -261,6 +261,7 @@ impl<L, M> Serve<L, M> {
 
 impl<L, M> Serve<L, M> {
     fn into_parts(self) -> (Part<M>, L, ShutdownSignal) {
+        tell_of_few_descriptors(&self.settings);
         let part = Part {
             make: self.make,
             settings: Arc::new(self.settings),
@@ -303,7 +304,8 @@ pub struct Report {
     pub accepted: u64,
     /// The connections that were turned away: a limit was reached.
     pub refused: u64,
-    /// The connections whose message did not end within the grace period.
+    /// The connections that were cut in the middle of a message: it did not end within the grace
+    /// period, or the server was to stop [at once](Handle::shutdown_now).
     pub cut: u64,
 }
 
@@ -422,6 +424,21 @@ struct StopAtDrop(Arc<Control>);
 impl Drop for StopAtDrop {
     fn drop(&mut self) {
         self.0.stop.raise(Level::Drain);
+    }
+}
+
+/// Says so if the system's limit is the narrower one.
+fn tell_of_few_descriptors(settings: &Settings) {
+    use nix::sys::resource::{Resource, getrlimit};
+    let Ok((allowed, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if usize::try_from(allowed).is_ok_and(|allowed| allowed <= settings.max_connections) {
+        info!(
+            allowed,
+            max_connections = settings.max_connections,
+            "the process may open fewer files than connections (LimitNOFILE=, ulimit -n)"
+        );
     }
 }
 

@@ -136,7 +136,7 @@ async fn unix_sockets_have_no_limit_of_one_peer() {
     assert_eq!(stopped(server).await.refused, 0);
 }
 
-/// A listener that fails as often as it is told before each connection.
+/// A listener that fails so often before it accepts anything, and never waits when it does.
 struct Failing {
     errors: Vec<i32>,
     failed: Arc<AtomicUsize>,
@@ -205,4 +205,139 @@ async fn a_failing_listener_does_not_hold_up_the_end() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     handle.shutdown();
     stopped(server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_connection_the_waits_begin_anew() {
+    let (send, pipes) = mpsc::unbounded_channel();
+    let failed = Arc::new(AtomicUsize::new(0));
+    let listener = Failing {
+        errors: vec![12; 30],
+        failed: Arc::clone(&failed),
+        pipes,
+    };
+    let server = serve(Twice(listener, false), proceeding().0);
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    let (mta, io) = tokio::io::duplex(4096);
+    send.send(io).unwrap();
+    Mta::new(mta).greet().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // 10, 20, 40, 80 ms at most, and not a second.
+    assert!(failed.load(Ordering::SeqCst) >= 33);
+    handle.shutdown();
+    stopped(server).await;
+}
+
+/// Fails again after the first connection.
+struct Twice(Failing, bool);
+
+impl Listener for Twice {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<Accepted<DuplexStream>> {
+        let accepted = self.0.accept().await;
+        if accepted.is_ok() && !std::mem::replace(&mut self.1, true) {
+            self.0.errors = vec![12; 30];
+        }
+        accepted
+    }
+}
+
+#[tokio::test]
+async fn a_listener_whose_clients_all_left_does_not_starve_the_rest() {
+    let (_send, pipes) = mpsc::unbounded_channel();
+    let listener = Failing {
+        errors: vec![103; 50_000_000],
+        failed: Arc::default(),
+        pipes,
+    };
+    let server = serve(listener, proceeding().0);
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    tokio::task::yield_now().await;
+    handle.shutdown();
+    stopped(server).await;
+}
+
+fn pipes() -> (mpsc::UnboundedSender<DuplexStream>, Failing) {
+    let (send, pipes) = mpsc::unbounded_channel();
+    let listener = Failing {
+        errors: Vec::new(),
+        failed: Arc::default(),
+        pipes,
+    };
+    (send, listener)
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_of_many_connections_beyond_the_limit_each_is_answered() {
+    let (send, listener) = pipes();
+    let dial = || {
+        let (mta, io) = tokio::io::duplex(4096);
+        send.send(io).unwrap();
+        Mta::new(mta)
+    };
+    let server = serve(listener, proceeding().0).settings(Settings::new().max_connections(0));
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    let silent: Vec<_> = (0..2500).map(|_| dial()).collect();
+    let mut prompt: Vec<_> = (0..300).map(|_| dial()).collect();
+    let start = tokio::time::Instant::now();
+    for mta in &mut prompt {
+        mta.negotiate().await;
+        assert_eq!(mta.ask(connect()).await, Reply::TempFail);
+        mta.closed().await;
+    }
+    // Two thousand silent ones had their time before.
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    handle.shutdown();
+    drop(silent);
+    assert_eq!(stopped(server).await.refused, 2800);
+}
+
+#[tokio::test]
+async fn at_once_is_at_once_and_only_messages_count_as_cut() {
+    let (listener, address) = bound().await;
+    let server = serve(listener, proceeding().0);
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    let (mut idle, mut silent) = (dial(&address).await, dial(&address).await);
+    idle.greet().await;
+    while handle.stats().open < 2 {
+        tokio::task::yield_now().await;
+    }
+    handle.shutdown_now();
+    idle.closed().await;
+    silent.closed().await;
+    assert_eq!(stopped(server).await.cut, 0);
+}
+
+#[tokio::test]
+async fn a_server_whose_future_is_dropped_lets_messages_end() {
+    for threads in [false, true] {
+        let (listener, address) = bound().await;
+        let server = serve(listener, proceeding().0);
+        let handle = server.handle();
+        let server = if threads {
+            tokio::spawn(server.threads(2.try_into().unwrap()).into_future())
+        } else {
+            tokio::spawn(server.into_future())
+        };
+        let (mut idle, mut busy) = (dial(&address).await, dial(&address).await);
+        idle.greet().await;
+        busy.greet().await;
+        assert_eq!(busy.ask(mail()).await, Reply::Continue);
+        server.abort();
+        idle.closed().await;
+        assert_eq!(busy.ask(eom()).await, Reply::Continue);
+        busy.closed().await;
+        while handle.stats().open > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

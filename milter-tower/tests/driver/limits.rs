@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use milter_core::{Command, Reply};
 use milter_tower::{
-    ConnectionError, Event, MacroStage, Needs, Request, Response, Sender, Settings, Stage,
+    Address, ConnectionError, Event, MacroStage, Needs, Offer, Request, Response, Sender, Settings,
+    Stage, serve,
 };
 use tower::service_fn;
 
+use super::serving::{dial, stopped};
 use crate::common::{
-    Scripted, body, bytes_of, ended, eom, header, macros, mail, proceeding, rcpt, start_with,
+    Scripted, answering, body, bytes_of, ended, eom, header, macros, mail, proceeding, rcpt,
+    start_with,
 };
 
 #[tokio::test(start_paused = true)]
@@ -189,8 +192,8 @@ async fn d11_a_frame_that_would_hold_too_much_closes_its_connection() {
     let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
     mta.greet().await;
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
-    let frame = bytes_of(body(vec![b'x'; 4000]));
-    mta.send_raw(&frame[..3000]).await;
+    let frame = bytes_of(body(vec![b'x'; 9000]));
+    mta.send_raw(&frame[..8000]).await;
     mta.closed().await;
     let error = ended(run).await.unwrap_err();
     assert!(
@@ -253,4 +256,44 @@ async fn a_flood_of_commands_leaves_their_turn_to_others() {
     all += rest;
     assert_eq!(all, COMMANDS);
     assert!(most <= 1000, "{most} commands without a turn for others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_what_is_refused_is_not_held() {
+    let (service, _) = answering("rcpt", || Response::reject().into());
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(12_000));
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let large: &str = "x".repeat(9000).leak();
+    for _ in 0..5 {
+        assert_eq!(mta.ask(rcpt(large)).await, Reply::Reject);
+    }
+    mta.quit(run).await;
+}
+
+/// Two connections of one server.
+#[tokio::test]
+async fn d11_a_server_that_holds_too_much_still_negotiates() {
+    let listener = Address::inet("127.0.0.1", 0).bind().await.unwrap();
+    let address = listener.address();
+    let server = serve(listener, proceeding().0).settings(Settings::new().max_held_bytes(2000));
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    let mut greedy = dial(&address).await;
+    greedy.greet().await;
+    assert_eq!(greedy.ask(mail()).await, Reply::Continue);
+    greedy
+        .send_raw(&bytes_of(body(vec![b'x'; 3000]))[..2500])
+        .await;
+    while handle.stats().held_bytes < 2000 {
+        tokio::task::yield_now().await;
+    }
+    let mut other = dial(&address).await;
+    let offer = bytes_of(Command::Negotiate(Offer::V6));
+    other.send_raw(&offer[..7]).await;
+    tokio::task::yield_now().await;
+    other.send_raw(&offer[7..]).await;
+    assert!(matches!(other.reply().await, Reply::Negotiate(_)));
+    handle.shutdown_now();
+    stopped(server).await;
 }

@@ -1,10 +1,19 @@
 //! Another filter for a server that runs: no connection is lost, and none sees two at a time.
 
+use std::io;
+
 use milter_core::{Command, Reply};
-use milter_tower::{Actions, Address, Cloned, Event, Handle, Needs, Response, Stage, Stats, serve};
+use milter_tower::{
+    Accepted, Actions, Address, Cloned, Event, Handle, Listener, Needs, PeerAddr, Response, Stage,
+    Stats, serve,
+};
+use tokio::io::DuplexStream;
+use tokio::time::Instant;
 
 use super::serving::{Server, dial, stopped};
-use crate::common::{Act, Log, Scripted, connect, eom, header, mail, proceeding};
+use crate::common::{
+    Act, Log, Mta, Scripted, answering, connect, eom, header, mail, proceeding, seconds,
+};
 
 async fn running(service: Scripted) -> (Address, Server, Handle<Cloned<Scripted>>) {
     let listener = Address::inet("127.0.0.1", 0).bind().await.unwrap();
@@ -178,4 +187,116 @@ async fn messages_go_on_while_filters_are_replaced_all_the_time() {
     assert_eq!((open, messages, in_progress), (4, 200, 0));
     handle.shutdown();
     assert_eq!(stopped(server).await.cut, 0);
+}
+
+/// A filter that does so when it is negotiated with, and proceeds otherwise.
+fn negotiating(act: impl Fn() -> Act + Send + Sync + 'static) -> (Scripted, Log) {
+    answering("negotiate", act)
+}
+
+/// A server over pipes, for paused time.
+fn piped(service: Scripted) -> (Mta, Server, Handle<Cloned<Scripted>>) {
+    let (mta, io) = tokio::io::duplex(4096);
+    let server = serve(Pipe(Some(io)), service);
+    let handle = server.handle();
+    (Mta::new(mta), tokio::spawn(server.into_future()), handle)
+}
+
+struct Pipe(Option<DuplexStream>);
+
+impl Listener for Pipe {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<Accepted<DuplexStream>> {
+        match self.0.take() {
+            Some(io) => Ok(Accepted::new(io, PeerAddr::Other)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_filter_that_hangs_leaves_the_old_one_time_to_answer() {
+    let (old, old_log) = answering("mail", || Act::After(seconds(5), Response::proceed()));
+    let (new, new_log) = Scripted::new(|_, _| Act::Hang);
+    let (mut mta, server, handle) = piped(old);
+    mta.greet().await;
+    handle.replace(new);
+    handle.renew();
+    let start = Instant::now();
+    // Sendmail waits for ten seconds.
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    assert!(start.elapsed() < seconds(8), "{:?}", start.elapsed());
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    mta.send(Command::Quit).await;
+    mta.closed().await;
+    handle.shutdown();
+    stopped(server).await;
+    assert_eq!((old_log.count("mail"), old_log.count("close")), (1, 1));
+    assert_eq!((new_log.count("mail"), new_log.count("close")), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_filter_that_hangs_at_its_end_costs_the_message_nothing() {
+    let (old, old_log) = answering("close", || Act::Hang);
+    let (new, _) = answering("mail", || Act::After(seconds(7), Response::proceed()));
+    let (mut mta, server, handle) = piped(old);
+    mta.greet().await;
+    handle.replace(new);
+    handle.renew();
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    handle.shutdown();
+    stopped(server).await;
+    assert_eq!(old_log.count("close"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_filter_that_refuses_leaves_the_old_one_in_place() {
+    let (old, old_log) = proceeding();
+    let (new, new_log) = negotiating(|| Response::refuse().into());
+    let (mut mta, server, handle) = piped(old);
+    mta.greet().await;
+    handle.replace(new);
+    handle.renew();
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    handle.shutdown();
+    stopped(server).await;
+    assert_eq!((old_log.count("mail"), old_log.count("close")), (1, 1));
+    assert_eq!(new_log.count("close"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_while_filters_change_is_answered() {
+    let (old, old_log) = proceeding();
+    let (new, new_log) = negotiating(|| Act::Hang);
+    let (mut mta, server, handle) = piped(old);
+    mta.greet().await;
+    handle.replace(new);
+    handle.renew();
+    mta.send(mail()).await;
+    mta.silence(seconds(1)).await;
+    handle.shutdown_now();
+    assert_eq!(mta.reply().await, Reply::TempFail);
+    mta.closed().await;
+    stopped(server).await;
+    assert_eq!((old_log.count("close"), new_log.count("close")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_failed_from_the_start_is_mended_by_a_new_filter() {
+    let (old, _) = negotiating(|| Act::Fail);
+    let (new, new_log) = proceeding();
+    let (mut mta, server, handle) = piped(old);
+    mta.negotiate().await;
+    assert_eq!(mta.ask(connect()).await, Reply::TempFail);
+    assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    handle.replace(new);
+    handle.renew();
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    assert_eq!(mta.ask(eom()).await, Reply::Continue);
+    handle.shutdown();
+    stopped(server).await;
+    assert_eq!((new_log.count("mail"), new_log.count("close")), (1, 1));
 }

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
 use milter_tests::process::{Guard, program};
-use milter_tests::wait::PATIENCE;
+use milter_tests::wait::{self, PATIENCE};
 
 /// What a service manager would hear.
 struct Manager(UnixDatagram);
@@ -34,6 +35,24 @@ impl Manager {
     }
 }
 
+/// The program `stamp` as a service that gets this socket.
+fn service(socket: OwnedFd, notify: &Path, output: &Path) -> Guard {
+    let output = File::create(output).unwrap();
+    let mut command = Command::new(program("stamp"));
+    command
+        // The passed descriptors begin with standard input here: no other can be passed without
+        // unsafe code.
+        .stdin(socket)
+        .env("LISTEN_FDS_FIRST_FD", "0")
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "filter")
+        .env("NOTIFY_SOCKET", notify)
+        .env("WATCHDOG_USEC", "100000")
+        .stdout(output.try_clone().unwrap())
+        .stderr(output);
+    Guard::spawn(&mut command).unwrap()
+}
+
 #[test]
 fn a_service_takes_its_socket_and_tells_how_it_does() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,21 +61,7 @@ fn a_service_takes_its_socket_and_tells_how_it_does() {
     let listener = UnixListener::bind(&socket).unwrap();
     // It waits before the service is there.
     let mut client = UnixStream::connect(&socket).unwrap();
-    let output = File::create(dir.path().join("output")).unwrap();
-    let mut service = Guard::spawn(
-        Command::new(program("stamp"))
-            // The passed descriptors begin with standard input here: no other can be passed
-            // without unsafe code.
-            .stdin(OwnedFd::from(listener))
-            .env("LISTEN_FDS_FIRST_FD", "0")
-            .env("LISTEN_FDS", "1")
-            .env("LISTEN_FDNAMES", "filter")
-            .env("NOTIFY_SOCKET", &notify)
-            .env("WATCHDOG_USEC", "100000")
-            .stdout(output.try_clone().unwrap())
-            .stderr(output),
-    )
-    .unwrap();
+    let mut service = service(listener.into(), &notify, &dir.path().join("output"));
 
     assert_eq!(manager.hear(), "READY=1");
     for _ in 0..3 {
@@ -74,4 +79,28 @@ fn a_service_takes_its_socket_and_tells_how_it_does() {
     assert!(status.success(), "{status}");
     manager.wait_for("STOPPING=1");
     assert!(socket.exists(), "the socket is the manager's");
+}
+
+#[test]
+fn a_service_without_connections_tells_that_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let notify = dir.path().join("notify");
+    let manager = Manager::new(&notify);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut service = service(listener.into(), &notify, &dir.path().join("output"));
+    assert_eq!(manager.hear(), "READY=1");
+    assert!(service.stop().unwrap().success());
+    manager.wait_for("STOPPING=1");
+}
+
+#[test]
+fn a_socket_that_does_not_listen_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("output");
+    let (connected, _other) = UnixStream::pair().unwrap();
+    let mut service = service(connected.into(), &dir.path().join("none"), &output);
+    let status = wait::until("its end", PATIENCE, || service.ended()).unwrap();
+    assert!(!status.success());
+    let said = std::fs::read_to_string(output).unwrap();
+    assert!(said.contains("Accept=no"), "{said}");
 }
