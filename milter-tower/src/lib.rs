@@ -64,6 +64,7 @@
 //! `milter{connection peer}`, and within a message in `message{queue_id client}`: what a filter
 //! logs itself carries them too. Failures of a filter are warnings.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
@@ -80,7 +81,7 @@ pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::listener::{
-    BoundListener, Incoming, ListenOptions, Listener, Listeners, Split, Stream,
+    Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
 pub use crate::make::Cloned;
 pub use crate::progress::Progress;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tower_service::Service;
+use tracing::error;
 
+use crate::guard::guard;
 use crate::session::Peer;
 
 /// Makes the service of each connection by cloning one that is never called itself.
@@ -30,8 +32,10 @@ impl<S> Cloned<S> {
     /// Clones another service from now on, also in the clones of this.
     pub fn replace(&self, prototype: S) {
         let before = std::mem::replace(&mut *self.lock(), prototype);
-        // Not while others wait: it may take its time.
-        drop(before);
+        // Not while others wait: it may take its time, or panic.
+        if let Err(panic) = guard(|| drop(before)) {
+            error!(error = %panic, "the service that was replaced broke");
+        }
     }
 
     /// A prototype whose clone panicked may work the next time.

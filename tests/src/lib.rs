@@ -1,6 +1,7 @@
 //! What the tests of this project stand on: real mail servers on loopback, the programs that are
 //! tested as child processes, an SMTP client that is told every line and a sink that keeps every
-//! message. Nothing here uses the milter crates, so that what is tested is not its own witness.
+//! message. Nothing of that uses the milter crates, so that what is tested is not its own witness.
+//! [`fuzz`] stands apart: the bodies of the fuzz targets.
 //!
 //! Every wait has a bound and polls a real condition; nothing sleeps and hopes.
 //!
@@ -11,14 +12,24 @@
 //! | [`control`] | the two files of the program `control` |
 //! | [`smtp`], [`mail`] | the client and what it sends |
 //! | [`sink`] | where the mail servers deliver everything |
-//! | [`process`], [`address`], [`wait`] | child processes, where they listen, bounded waits |
+//! | [`raw`] | a milter client that sends whatever bytes it is told to |
+//! | [`sum`] | what a filter must have seen of a message, in one number |
+//! | [`session`] | what Postfix sends to a filter, for the benchmarks |
+//! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
+//! | [`address`], [`wait`] | where things listen, bounded waits |
+//! | [`fuzz`] | what the fuzz targets do |
 
 pub mod address;
 pub mod control;
+pub mod fuzz;
 pub mod mail;
 pub mod mta;
 pub mod process;
+pub mod raw;
 pub mod rig;
+pub mod session;
 pub mod sink;
 pub mod smtp;
+pub mod sum;
+pub mod usage;
 pub mod wait;

@@ -84,6 +84,10 @@ where
         if let Ok(Err(failure)) = self.ask(event, None).await {
             self.log_failure("end", failure, None);
         }
+        if !self.filter.was_reached() {
+            // It was not ready in time, and would take what comes next for a part of the same.
+            self.filter.discard();
+        }
     }
 
     /// Logs a failure, and what the MTA is told.

@@ -3,21 +3,19 @@
 //! Nothing here knows what the frames mean. Replies are collected and written when no whole
 //! frame is left to read, directly before any wait.
 //!
-//! This is a `Framed` of tokio-util's but for its buffers: they are lent, and a connection that
-//! waits has none.
+//! The buffers are lent: a connection that waits has none.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
+use futures::{Sink, Stream};
 use milter_core::{CodecError, Command, FilterCodec, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
-use tokio_util::codec::{Decoder, Encoder};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::codec::Framed;
 
 use super::buffer;
 use crate::clock::after;
@@ -61,12 +59,9 @@ pub(super) enum Interrupt {
 }
 
 pub(super) struct Link<IO> {
-    io: IO,
-    codec: FilterCodec,
-    /// Empty and without memory unless frames are left to read, or a part of one.
-    read: BytesMut,
-    /// Without memory between messages.
-    write: BytesMut,
+    /// What it reads into has memory while frames are left to read, or a part of one; what it
+    /// writes from has some until the end of a message.
+    framed: Framed<IO, FilterCodec>,
     /// The frame that came while a call was pending. That is rare.
     ahead: Option<Box<Command>>,
     clock: Clock,
@@ -88,11 +83,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     pub(super) fn new(io: IO, settings: Arc<Settings>, control: Arc<Control>) -> Self {
         let mut codec = FilterCodec::new();
         codec.set_max_read(MAX_FIRST_PAYLOAD.min(settings.max_payload));
+        let mut framed = Framed::with_capacity(io, codec, 0);
+        *framed.write_buffer_mut() = BytesMut::new();
         Self {
-            io,
-            codec,
-            read: BytesMut::new(),
-            write: BytesMut::new(),
+            framed,
             ahead: None,
             clock: Clock::default(),
             stop: control.stop.signal(),
@@ -120,7 +114,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Counts what is held: what is kept, frames that are not whole, replies that are not read.
     fn hold(&mut self) -> bool {
-        let buffered = self.read.len() + self.write.len();
+        let buffered = self.framed.read_buffer().len() + self.queued();
         self.held
             .set(self.kept + buffered, self.settings.max_held_bytes)
     }
@@ -128,8 +122,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     /// Takes note that the MTA has negotiated, and how large replies may be.
     pub(super) fn negotiated(&mut self, max_write: usize) {
         self.handshake = None;
-        self.codec.set_max_read(self.settings.max_payload);
-        self.codec.set_max_write(max_write);
+        let codec = self.framed.codec_mut();
+        codec.set_max_read(self.settings.max_payload);
+        codec.set_max_write(max_write);
     }
 
     /// The next command. Between messages the server's shutdown ends the wait.
@@ -141,11 +136,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if let Some(command) = self.ahead.take() {
             return Poll::Ready(Ok(*command));
         }
-        if self.write.len() >= WRITE_BOUNDARY {
+        if self.queued() >= WRITE_BOUNDARY {
             ready!(self.poll_flushed(cx))?;
         }
         // While whole frames are left to read the replies can wait.
-        if !self.write.is_empty() && !self.codec.has_frame(&self.read) {
+        if self.queued() > 0 && !self.framed.codec().has_frame(self.framed.read_buffer()) {
             if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(lost));
             }
@@ -153,8 +148,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if let Poll::Ready(command) = self.poll_read(cx) {
             return Poll::Ready(command);
         }
-        if between_messages && self.write.is_empty() {
-            self.write = BytesMut::new();
+        if between_messages && self.queued() == 0 {
+            *self.framed.write_buffer_mut() = BytesMut::new();
         }
         match self.poll_stop(cx) {
             Level::Cut => return Poll::Ready(Err(Lost::Cut)),
@@ -190,7 +185,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 _ => {}
             }
             // Nothing is piled up for an MTA that does not read.
-            let reads = self.write.is_empty();
+            let reads = self.queued() == 0;
             if reads && call.progress.as_ref().is_some_and(|it| it.take(cx)) {
                 self.send_progress();
                 continue;
@@ -231,16 +226,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// Queues a reply. No command is read while too much is queued.
     pub(super) fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
-        if self.write.capacity() == 0 {
-            self.write.reserve(SMALL_WRITE);
+        if self.framed.write_buffer().capacity() == 0 {
+            self.framed.write_buffer_mut().reserve(SMALL_WRITE);
         }
-        let sent = self.codec.encode(reply, &mut self.write);
+        let sent = Pin::new(&mut self.framed).start_send(reply);
         sent.map_err(Lost::Codec)
     }
 
     /// Queues a reply that may be large: it waits until the MTA has read what was queued before.
     pub(super) async fn send_large(&mut self, reply: &Reply) -> Result<(), Lost> {
-        if self.write.len() >= WRITE_BOUNDARY {
+        if self.queued() >= WRITE_BOUNDARY {
             self.flush().await?;
         }
         self.send(reply)
@@ -257,6 +252,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
         if self.poll_stop(cx) == Level::Cut {
             return Poll::Ready(Err(Lost::Cut));
+        }
+        if self.hold() {
+            return Poll::Ready(Err(Lost::Full));
         }
         let due = self.written.unwrap_or_else(Instant::now);
         ready!(self.clock.poll_until(cx, due));
@@ -291,42 +289,40 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Command, Lost>> {
-        loop {
-            if self.read.is_empty() {
-                buffer::borrow(&mut self.read);
-            } else if let Some(command) = self.codec.decode(&mut self.read).map_err(Lost::Codec)? {
-                self.frame = None;
-                self.idle.active = true;
-                return Poll::Ready(Ok(command));
-            }
-            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
-                Poll::Ready(Ok(0)) => {
-                    let rest = self.codec.decode_eof(&mut self.read);
-                    return Poll::Ready(Err(rest.map_or_else(Lost::Codec, |_| Lost::Eof)));
-                }
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Codec(error.into()))),
-                Poll::Pending => {
-                    if self.read.is_empty() {
-                        buffer::give_back(&mut self.read);
-                    }
-                    if self.hold() {
-                        return Poll::Ready(Err(Lost::Full));
-                    }
-                    return Poll::Pending;
-                }
-            }
+        if self.framed.read_buffer().is_empty() {
+            buffer::borrow(self.framed.read_buffer_mut());
         }
+        let Poll::Ready(next) = Pin::new(&mut self.framed).poll_next(cx) else {
+            if self.framed.read_buffer().is_empty() {
+                buffer::give_back(self.framed.read_buffer_mut());
+            }
+            if self.hold() {
+                return Poll::Ready(Err(Lost::Full));
+            }
+            return Poll::Pending;
+        };
+        self.frame = None;
+        self.idle.active = true;
+        Poll::Ready(match next {
+            Some(Ok(command)) => Ok(command),
+            Some(Err(error)) => Err(Lost::Codec(error)),
+            None => Err(Lost::Eof),
+        })
+    }
+
+    /// How many bytes of replies wait to be written.
+    fn queued(&self) -> usize {
+        self.framed.write_buffer().len()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        if self.write.is_empty() {
+        if self.queued() == 0 {
             return Poll::Ready(Ok(()));
         }
-        match self.poll_write(cx) {
-            Poll::Ready(written) => {
+        match Sink::<&Reply>::poll_flush(Pin::new(&mut self.framed), cx) {
+            Poll::Ready(flushed) => {
                 self.written = None;
-                Poll::Ready(written.map_err(|error| Lost::Codec(error.into())))
+                Poll::Ready(flushed.map_err(Lost::Codec))
             }
             Poll::Pending => {
                 let time = self.settings.write_timeout;
@@ -337,23 +333,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut io = Pin::new(&mut self.io);
-        while self.write.has_remaining() {
-            if ready!(poll_write_buf(io.as_mut(), cx, &mut self.write))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-        }
-        io.poll_flush(cx)
-    }
-
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Level {
         self.stop.poll(cx)
     }
 
     /// Starts the clock of a frame that has begun.
     fn watch_partial_frame(&mut self) {
-        if self.frame.is_none() && !self.read.is_empty() {
+        if self.frame.is_none() && !self.framed.read_buffer().is_empty() {
             self.frame = Some(after(Instant::now(), self.settings.frame_timeout));
         }
     }

@@ -324,6 +324,8 @@ where
                 Some(command) => command,
                 None => self.next_command(false).await?,
             };
+            // One read brings hundreds of commands, and a runtime counts only the reads.
+            tokio::task::consume_budget().await;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::socket_file::SocketFile;
-use super::{Incoming, Listener, Stream, hurry};
+use super::{Accepted, Listener, Stream, hurry};
 use crate::address::Address;
 
 /// A listener at an [`Address`], TCP or unix.
@@ -60,16 +60,16 @@ impl BoundListener {
     }
 
     /// The next connection, if one is there.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming<Stream>>> {
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<Stream>>> {
         let mut incoming = match &self.inner {
             Inner::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
                 hurry(&stream);
-                Incoming::new(stream.into(), peer)
+                Accepted::new(stream.into(), peer)
             }
             Inner::Unix(listener, _) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                Incoming::new(stream.into(), peer)
+                Accepted::new(stream.into(), peer)
             }
         };
         incoming.listener = Some(Arc::clone(&self.name));
@@ -92,7 +92,8 @@ impl TryFrom<UnixListener> for BoundListener {
 
     fn try_from(listener: UnixListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let path = address.as_pathname().unwrap_or(Path::new(""));
+        // One without a path is in Linux's abstract name space.
+        let path = address.as_pathname().unwrap_or(Path::new("@"));
         let path = path.into();
         Ok(Self::new(Inner::Unix(listener, None), path))
     }
@@ -101,7 +102,7 @@ impl TryFrom<UnixListener> for BoundListener {
 impl Listener for BoundListener {
     type Io = Stream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<Stream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<Stream>> {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 }

@@ -34,13 +34,13 @@ pub trait Listener: Send + 'static {
     /// # Errors
     ///
     /// The operating system's. The server waits a moment and goes on.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Incoming<Self::Io>>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted<Self::Io>>> + Send;
 }
 
 /// A connection that a [`Listener`] accepted.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Incoming<Io> {
+pub struct Accepted<Io> {
     /// The connection.
     pub io: Io,
     /// Where it comes from.
@@ -49,7 +49,7 @@ pub struct Incoming<Io> {
     pub listener: Option<Arc<str>>,
 }
 
-impl<Io> Incoming<Io> {
+impl<Io> Accepted<Io> {
     /// A connection, accepted by a listener without a name.
     pub fn new(io: Io, peer: impl Into<PeerAddr>) -> Self {
         Self {
@@ -63,19 +63,19 @@ impl<Io> Incoming<Io> {
 impl Listener for TcpListener {
     type Io = TcpStream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<TcpStream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<TcpStream>> {
         let (stream, peer) = Self::accept(self).await?;
         hurry(&stream);
-        Ok(Incoming::new(stream, peer))
+        Ok(Accepted::new(stream, peer))
     }
 }
 
 impl Listener for UnixListener {
     type Io = UnixStream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<UnixStream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<UnixStream>> {
         let (stream, peer) = Self::accept(self).await?;
-        Ok(Incoming::new(stream, peer))
+        Ok(Accepted::new(stream, peer))
     }
 }
 

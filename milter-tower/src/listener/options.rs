@@ -7,11 +7,14 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket, UnixSocket, lookup_host};
 
 use super::BoundListener;
-use super::socket_file::{SocketFile, remove_stale};
+use super::socket_file::{SocketFile, lock_folder, remove_stale};
 use crate::address::{Address, BindError};
 
-/// How many connections may wait to be accepted, unless said otherwise.
-const BACKLOG: u32 = 1024;
+/// How many connections may wait to be accepted, unless said otherwise: MTAs connect once for each
+/// of their clients, and these come in bursts. Linux takes no more than `net.core.somaxconn`.
+// Postfix src/util/unix_connect.c unix_connect: it does not wait at a unix socket that is full,
+// and takes the filter for out of order; over TCP the next try is a second later.
+const BACKLOG: u32 = 4096;
 
 /// How to listen at an [`Address`]: who may connect to a unix socket, and how many connections
 /// may wait.
@@ -34,7 +37,7 @@ pub struct ListenOptions {
 
 impl ListenOptions {
     /// The defaults: the permissions that the process's umask leaves, the process's group, and
-    /// 1,024 connections that may wait.
+    /// 4,096 connections that may wait, or as many as the system allows.
     pub const fn new() -> Self {
         Self {
             mode: None,
@@ -75,7 +78,7 @@ impl ListenOptions {
     pub async fn bind(&self, address: &Address) -> Result<BoundListener, BindError> {
         let bound = match address {
             Address::Inet { host, port } => self.tcp(host, *port).await,
-            Address::Unix(path) => self.unix(path),
+            Address::Unix(path) => self.unix(path).await,
         };
         bound.map_err(|error| BindError::new(address, error))
     }
@@ -102,9 +105,10 @@ impl ListenOptions {
         Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
     }
 
-    fn unix(&self, path: &Path) -> io::Result<BoundListener> {
+    async fn unix(&self, path: &Path) -> io::Result<BoundListener> {
         let group = self.group.as_deref().map(group_id).transpose()?;
-        remove_stale(path)?;
+        let _lock = lock_folder(path).await;
+        remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
         let file = Arc::new(SocketFile::new(path)?);

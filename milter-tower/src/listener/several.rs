@@ -3,7 +3,7 @@
 use std::io;
 use std::task::Poll;
 
-use super::{BoundListener, Incoming, Listener, Stream};
+use super::{Accepted, BoundListener, Listener, Stream};
 use crate::address::Address;
 
 /// Several listeners of one server.
@@ -110,7 +110,7 @@ impl<'a> IntoIterator for &'a Listeners {
 impl Listener for Listeners {
     type Io = Stream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<Stream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<Stream>> {
         std::future::poll_fn(|cx| {
             let count = self.members.len();
             for turn in 0..count {

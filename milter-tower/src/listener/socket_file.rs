@@ -1,9 +1,14 @@
 //! The file of a unix socket: made, given away, and removed.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::UnixStream;
 
 /// The file of a socket that this process made; removed with the last listener on it.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Removes what an earlier process left: only a socket, and only if nobody listens.
-pub(super) fn remove_stale(path: &Path) -> io::Result<()> {
+pub(super) async fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {}
         Ok(_) => {
@@ -63,10 +68,31 @@ pub(super) fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Err(_) => return Ok(()),
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    // It does not wait: one whose queue is full is no stale one.
+    match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
         }
         _ => Ok(()),
     }
+}
+
+/// Keeps other processes from making sockets in the same folder in the same way: between its
+/// making and its listening a socket looks like one that was left behind.
+///
+/// None if that is not possible, or somebody else holds it for long.
+pub(super) async fn lock_folder(path: &Path) -> Option<Flock<File>> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut folder = File::open(folder.unwrap_or(Path::new("."))).ok()?;
+    for _ in 0..100 {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((kept, Errno::EWOULDBLOCK)) => folder = kept,
+            Err(_) => return None,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
 }

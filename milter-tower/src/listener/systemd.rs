@@ -2,8 +2,11 @@
 
 use std::env;
 use std::io;
+use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::AcceptConn;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{BoundListener, Listeners};
@@ -12,8 +15,8 @@ impl Listeners {
     /// The listeners that systemd passes to a service that it starts for a socket unit
     /// (`sd_listen_fds(3)`), named as there (`FileDescriptorName=`); none if it passes none.
     ///
-    /// It takes them once and clears the variables that tell of them: call it before anything
-    /// else reads or changes the environment. Permissions and the removal of a unix socket's file
+    /// It takes them once, and removes `LISTEN_FDS` and `LISTEN_PID` from the environment: call it
+    /// early, before something else reads or changes that. Permissions and the removal of a unix socket's file
     /// are the socket unit's (`SocketMode=`, `SocketGroup=`, `RemoveOnStop=`).
     ///
     /// ```no_run
@@ -57,17 +60,28 @@ impl Listeners {
     }
 }
 
+/// Whether the socket listens (`Accept=no`), and is no connection (`Accept=yes`).
+fn check(socket: &impl AsFd) -> io::Result<()> {
+    if getsockopt(socket, AcceptConn)? {
+        return Ok(());
+    }
+    let text = "systemd passed a socket that does not listen: the socket unit needs Accept=no";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
+
 fn take(sockets: &mut ListenFd, at: usize) -> io::Result<Option<BoundListener>> {
     if let Ok(listener) = sockets.take_unix_listener(at) {
         let Some(listener) = listener else {
             return Ok(None);
         };
+        check(&listener)?;
         listener.set_nonblocking(true)?;
         return UnixListener::from_std(listener)?.try_into().map(Some);
     }
     let Some(listener) = sockets.take_tcp_listener(at)? else {
         return Ok(None);
     };
+    check(&listener)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)?.try_into().map(Some)
 }

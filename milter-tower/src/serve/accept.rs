@@ -19,16 +19,16 @@ use super::pace::{Backoff, Gate};
 use crate::connection;
 use crate::error::BoxError;
 use crate::guard::guard;
-use crate::listener::{Incoming, Listener};
+use crate::listener::{Accepted, Listener};
 use crate::request::Request;
 use crate::response::Response;
 use crate::session::Peer;
 use crate::settings::Settings;
 
-/// How many connections are turned away at a time; those beyond are closed without an answer.
-const TURNED_AWAY_AT_ONCE: usize = 64;
-/// How long an MTA that is turned away may take to hear of it.
-const TURN_AWAY_TIME: Duration = Duration::from_secs(5);
+/// How many connections are turned away at a time; further ones wait to be accepted.
+const TURNED_AWAY_AT_ONCE: usize = 1000;
+/// How long an MTA that is turned away may take to hear of it. Both begin at once.
+const TURN_AWAY_TIME: Duration = Duration::from_secs(2);
 /// The same, when there is only the descriptor in reserve for it.
 const TURN_AWAY_TIME_ALONE: Duration = Duration::from_secs(1);
 
@@ -81,11 +81,25 @@ impl<M> Acceptor<M> {
                 Either::Right((accepted, _)) => accepted,
             };
             match accepted {
-                Ok(incoming) => {
+                Ok(accepted) => {
                     self.backoff.reset();
-                    self.serve(incoming);
+                    let Some(io) = self.serve(accepted) else {
+                        continue;
+                    };
+                    // To close it would let its mail pass unfiltered. Until it has its turn the
+                    // next ones wait in the listener's queue.
+                    let free = pin!(Arc::clone(&self.turning_away).acquire_owned());
+                    let Either::Right((permit, _)) = select(stopping.as_mut(), free).await else {
+                        return;
+                    };
+                    let away = tokio::time::timeout(TURN_AWAY_TIME, self.turn_away(io));
+                    self.tasks.spawn(away.map(move |_| drop(permit)));
                 }
-                Err(error) if is_of_the_client(&error) => debug!(%error, "a client left"),
+                Err(error) if is_of_the_client(&error) => {
+                    debug!(%error, "a client left");
+                    // A listener may say so without ever waiting.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     if let Some(held_back) = self.failures.pass() {
                         let open = self.control.stats().open;
@@ -100,8 +114,8 @@ impl<M> Acceptor<M> {
         }
     }
 
-    /// Serves a connection, or turns it away.
-    fn serve<Io, S>(&mut self, incoming: Incoming<Io>)
+    /// Serves a connection, or gives it back to be turned away.
+    fn serve<Io, S>(&mut self, accepted: Accepted<Io>) -> Option<Io>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         M: Service<Peer, Response = S> + Clone + Send + 'static,
@@ -111,27 +125,22 @@ impl<M> Acceptor<M> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        let Incoming { io, peer, listener } = incoming;
+        let Accepted { io, peer, listener } = accepted;
         let place = match self.control.admit(&peer, &self.settings) {
             Ok(place) => place,
             Err(full) => {
                 if let Some(held_back) = self.refusals.pass() {
                     warn!(%peer, held_back, "connection turned away: {full}");
                 }
-                if let Ok(permit) = Arc::clone(&self.turning_away).try_acquire_owned() {
-                    let away = self.turn_away(io);
-                    let away = tokio::time::timeout(TURN_AWAY_TIME, away);
-                    self.tasks.spawn(away.map(move |_| drop(permit)));
-                }
-                return;
+                return Some(io);
             }
         };
         // The user's code: the server must outlive it.
         let make = match guard(|| self.make.clone()) {
             Ok(make) => make,
             Err(panic) => {
-                error!(%peer, error = %panic, "no service can be made: closed");
-                return;
+                error!(%peer, error = %panic, "no service can be made: connection turned away");
+                return Some(io);
             }
         };
         let peer = next_peer(peer, listener);
@@ -145,10 +154,12 @@ impl<M> Acceptor<M> {
                 Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
                 Err(error) => {
                     warn!(connection = id, peer = %address, %error, "connection ended");
+                    place.note(&error);
                 }
             }
             drop(place);
         }));
+        None
     }
 
     fn turn_away<Io>(&self, io: Io) -> impl Future<Output = ()> + use<Io, M>
@@ -163,9 +174,9 @@ impl<M> Acceptor<M> {
     async fn recover<L: Listener>(&mut self, listener: &mut L, error: &io::Error) {
         if is_out_of_descriptors(error) && self.reserve.take().is_some() {
             let waiting = listener.accept().now_or_never();
-            if let Some(Ok(incoming)) = waiting {
+            if let Some(Ok(accepted)) = waiting {
                 self.control.turned_away();
-                let away = self.turn_away(incoming.io);
+                let away = self.turn_away(accepted.io);
                 let _ = tokio::time::timeout(TURN_AWAY_TIME_ALONE, away).await;
                 self.reserve = spare();
                 // Another one may wait, and the next pause is not for it.

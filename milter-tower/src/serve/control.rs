@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::error::ConnectionError;
 use crate::session::PeerAddr;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -18,6 +19,7 @@ pub(crate) struct Control {
     generation: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    cut: AtomicU64,
     messages: AtomicU64,
     open: AtomicUsize,
     busy: AtomicUsize,
@@ -82,30 +84,32 @@ impl Control {
     }
 
     fn take_place(self: &Arc<Self>, peer: &PeerAddr, settings: &Settings) -> Result<Place, Full> {
-        let others = self.open.fetch_add(1, Relaxed);
-        // Gives back what was taken if there is no room.
+        let (most, most_of_peer) = (settings.max_connections, settings.max_connections_per_peer);
+        let one_more = |open| (open < most).then_some(open + 1);
+        if self.open.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+            return Err(Full::Connections(most));
+        }
+        // Gives back what was taken if the peer has too many.
         let mut place = Place {
             control: Arc::clone(self),
             peer: None,
         };
-        if others >= settings.max_connections {
-            return Err(Full::Connections(settings.max_connections));
-        }
         if let PeerAddr::Inet(address) = peer {
             let address = address.ip().to_canonical();
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = peers.entry(address).or_default();
-            if *count >= settings.max_connections_per_peer {
-                let full = Full::Peer(settings.max_connections_per_peer);
-                if *count == 0 {
-                    peers.remove(&address);
-                }
-                return Err(full);
+            let count = peers.get(&address).copied().unwrap_or(0);
+            if count >= most_of_peer {
+                return Err(Full::Peer(most_of_peer));
             }
-            *count += 1;
+            peers.insert(address, count + 1);
             place.peer = Some(address);
         }
         Ok(place)
+    }
+
+    /// How many connections were cut in the middle of a message.
+    pub(crate) fn cut(&self) -> u64 {
+        self.cut.load(Relaxed)
     }
 
     /// Takes note of a connection that nobody looked at: there was no descriptor for it.
@@ -149,6 +153,15 @@ pub(crate) struct Place {
     control: Arc<Control>,
     /// The peer for which it counts too.
     peer: Option<IpAddr>,
+}
+
+impl Place {
+    /// Takes note of how the connection ended.
+    pub(crate) fn note(&self, error: &ConnectionError) {
+        if matches!(error, ConnectionError::Cut) {
+            self.control.cut.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 impl Drop for Place {

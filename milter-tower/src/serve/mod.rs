@@ -308,12 +308,12 @@ pub struct Report {
 }
 
 impl Report {
-    fn new(control: &Control, cut: usize) -> Self {
+    fn new(control: &Control) -> Self {
         let stats = control.stats();
         Self {
             accepted: stats.accepted,
             refused: stats.refused,
-            cut: cut as u64,
+            cut: control.cut(),
         }
     }
 }
@@ -353,8 +353,8 @@ where
 {
     let (part, listener, shutdown) = server.into_parts();
     let control = Arc::clone(&part.control);
-    let cut = run_part(part, listener, shutdown).await;
-    Ok(Report::new(&control, cut))
+    run_part(part, listener, shutdown).await;
+    Ok(Report::new(&control))
 }
 
 /// What each thread of a server needs.
@@ -366,13 +366,12 @@ struct Part<M> {
     grace: Duration,
 }
 
-/// Serves until the server stops. How many connections were cut.
+/// Serves until the server stops.
 async fn run_part<L, M, S>(
     part: Part<M>,
     mut listener: L,
     shutdown: impl Future<Output = ()> + Send,
-) -> usize
-where
+) where
     L: Listener,
     M: Service<Peer, Response = S> + Clone + Send + 'static,
     M::Error: Into<BoxError>,
@@ -388,6 +387,7 @@ where
         grace,
     } = part;
     let stop = &control.stop;
+    let _stop = StopAtDrop(Arc::clone(&control));
     let mut acceptor = Acceptor::new(make, settings, Arc::clone(&control));
     let (shutdown, stopped) = (pin!(shutdown), pin!(stop.reached(Level::Drain)));
     let stopping = pin!(select(shutdown, stopped).map(drop));
@@ -405,17 +405,24 @@ where
     let cutting = pin!(stop.reached(Level::Cut));
     let drained = pin!(tokio::time::timeout(grace, tasks.wait()));
     match select(drained, cutting).await {
-        Either::Left((Ok(()), _)) => return 0,
+        Either::Left((Ok(()), _)) => return,
         Either::Left((Err(_), _)) => warn!(
             connections = tasks.len(),
             "the grace period is over: messages are cut"
         ),
         Either::Right(_) => {}
     }
-    let cut = tasks.len();
     stop.raise(Level::Cut);
     let _ = tokio::time::timeout(CUT_TIME, tasks.wait()).await;
-    cut
+}
+
+/// Ends the connections of a server whose future is dropped, each between two messages.
+struct StopAtDrop(Arc<Control>);
+
+impl Drop for StopAtDrop {
+    fn drop(&mut self) {
+        self.0.stop.raise(Level::Drain);
+    }
 }
 
 fn next_peer(address: PeerAddr, listener: Option<Arc<str>>) -> Peer {

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{Either, select};
 use sd_notify::NotifyState;
@@ -14,16 +15,25 @@ use crate::stop::Level;
 /// Runs a server, and tells systemd about it meanwhile.
 pub(super) async fn tell<R>(control: Arc<Control>, server: impl Future<Output = R>) -> R {
     notify(NotifyState::Ready);
+    let told = AtomicBool::new(false);
+    let stopping = || {
+        if !told.swap(true, Ordering::Relaxed) {
+            notify(NotifyState::Stopping);
+        }
+    };
     let telling = pin!(async {
         select(pin!(control.stop.reached(Level::Drain)), pin!(watchdog())).await;
-        notify(NotifyState::Stopping);
+        stopping();
         // Messages in progress may take their time.
         watchdog().await
     });
-    match select(pin!(server), telling).await {
+    let ended = match select(pin!(server), telling).await {
         Either::Left((ended, _)) => ended,
         Either::Right((never, _)) => match never {},
-    }
+    };
+    // A server that has nothing open ends at once.
+    stopping();
+    ended
 }
 
 /// Answers the watchdog at half its time, if there is one.

@@ -10,8 +10,9 @@ use std::thread;
 use futures::future::{Either, select};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_service::Service;
+use tracing::error;
 
-use super::{Control, Report, Serve, run_part};
+use super::{Control, Report, Serve, StopAtDrop, run_part};
 use crate::error::BoxError;
 use crate::guard::guard;
 use crate::listener::Split;
@@ -82,13 +83,14 @@ where
         thread::Builder::new()
             .name(format!("milter-{n}"))
             .spawn(move || {
-                let outcome = guard(|| -> io::Result<usize> {
+                let outcome = guard(|| -> io::Result<()> {
                     let runtime = tokio::runtime::Builder::new_current_thread()
                         .enable_all()
                         .build()?;
                     runtime.block_on(async {
                         let listener = L::register(duplicate)?;
-                        Ok(run_part(part, listener, std::future::pending()).await)
+                        run_part(part, listener, std::future::pending()).await;
+                        Ok(())
                     })
                 });
                 let broken = |panic| Err(io::Error::other(format!("a thread ended: {panic}")));
@@ -97,30 +99,26 @@ where
             })?;
     }
     drop((listener, part, done));
-    let ends = pin!(all_of(ended));
-    let cut = match select(ends, shutdown).await {
-        Either::Left((cut, _)) => cut?,
+    let ends = pin!(all_of(ended, &control));
+    match select(ends, shutdown).await {
+        Either::Left((ended, _)) => ended?,
         Either::Right(((), ends)) => {
             control.stop.raise(Level::Drain);
-            ends.await?
+            ends.await?;
         }
-    };
-    Ok(Report::new(&control, cut))
+    }
+    Ok(Report::new(&control))
 }
 
-/// How many connections all threads cut.
-async fn all_of(mut ended: UnboundedReceiver<io::Result<usize>>) -> io::Result<usize> {
-    let mut cut = 0;
+/// Waits for all threads. The first that fails ends the others, which may end their messages.
+async fn all_of(mut ended: UnboundedReceiver<io::Result<()>>, control: &Control) -> io::Result<()> {
+    let mut result = Ok(());
     while let Some(of_one) = ended.recv().await {
-        cut += of_one?;
+        if let Err(error) = &of_one {
+            error!(%error, "a thread of the server ended: the server stops");
+            control.stop.raise(Level::Drain);
+        }
+        result = result.and(of_one);
     }
-    Ok(cut)
-}
-
-struct StopAtDrop(Arc<Control>);
-
-impl Drop for StopAtDrop {
-    fn drop(&mut self) {
-        self.0.stop.raise(Level::Drain);
-    }
+    result
 }

@@ -1,11 +1,15 @@
 //! Every beginning has its end, told once (D5, C45 to C59).
 
+use std::sync::OnceLock;
+
 use milter_core::{Command, Offer, Reply};
 use milter_tower::{Event, Needs, Response, SmtpReply, Stage, Verdict};
 
+use tokio::time::Instant;
+
 use crate::common::{
-    Log, Mta, Run, Scripted, connect, ended, eom, header, helo, mail, message, proceeding, rcpt,
-    start, unknown,
+    Log, Mta, Ready, Run, Scripted, connect, ended, eom, header, helo, mail, message, proceeding,
+    rcpt, seconds, start, unknown,
 };
 
 /// How a session goes on after the verdict in question.
@@ -285,4 +289,31 @@ async fn c50_a_message_that_the_filter_was_never_shown_has_no_end() {
     assert_eq!(mta.ask(rcpt("<b@x>")).await, Reply::Continue);
     mta.quit(run).await;
     assert_eq!(log.all(), ["negotiate", "close"]);
+}
+
+/// It would take the next message for a part of the first one.
+#[tokio::test(start_paused = true)]
+async fn d5_a_service_that_missed_an_end_sees_no_other_message() {
+    let (service, log) = proceeding();
+    let since = OnceLock::new();
+    let service = service.ready(move |id, calls| {
+        // At the end of the first message, and for longer than an end may take.
+        let is_busy = || since.get_or_init(Instant::now).elapsed() < seconds(6);
+        if id == 1 && calls == 11 && is_busy() {
+            Ready::Never
+        } else {
+            Ready::Yes
+        }
+    });
+    let (mut mta, run) = start(service);
+    mta.greet().await;
+    for _ in 0..2 {
+        assert_eq!(mta.message().await, "McRcTcUcLcNcBcEc");
+    }
+    mta.quit(run).await;
+    assert_eq!(log.of(1).len(), 11);
+    assert_eq!(log.of(1).last().unwrap(), "end of message");
+    assert_eq!(log.of(2)[..4], ["negotiate", "connect", "helo", "mail"]);
+    assert_eq!(log.count("end: accept"), 1);
+    assert_eq!(log.count("close"), 1);
 }

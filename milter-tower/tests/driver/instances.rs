@@ -5,7 +5,7 @@ use std::io;
 
 use milter_core::{Command, MtaCodec, Reply};
 use milter_tower::{
-    Incoming, Listener, Offer, Peer, PeerAddr, Request, Response, serve, serve_make,
+    Accepted, Listener, Offer, Peer, PeerAddr, Request, Response, serve, serve_make,
 };
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -20,9 +20,9 @@ struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
 impl Listener for Pipes {
     type Io = DuplexStream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<DuplexStream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<DuplexStream>> {
         match self.0.recv().await {
-            Some(io) => Ok(Incoming::new(io, PeerAddr::Unix(None))),
+            Some(io) => Ok(Accepted::new(io, PeerAddr::Unix(None))),
             None => std::future::pending().await,
         }
     }

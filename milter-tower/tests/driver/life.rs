@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use milter_core::{Command, Reply};
 use milter_tower::{
-    Address, BoundListener, Incoming, Listener, OnFailure, PeerAddr, Settings, SmtpReply, Stream,
+    Accepted, Address, BoundListener, Listener, OnFailure, PeerAddr, Settings, SmtpReply, Stream,
     serve,
 };
 use tokio::io::DuplexStream;
@@ -146,13 +146,13 @@ struct Failing {
 impl Listener for Failing {
     type Io = DuplexStream;
 
-    async fn accept(&mut self) -> io::Result<Incoming<DuplexStream>> {
+    async fn accept(&mut self) -> io::Result<Accepted<DuplexStream>> {
         if let Some(code) = self.errors.pop() {
             self.failed.fetch_add(1, Ordering::SeqCst);
             return Err(io::Error::from_raw_os_error(code));
         }
         match self.pipes.recv().await {
-            Some(io) => Ok(Incoming::new(io, PeerAddr::Other)),
+            Some(io) => Ok(Accepted::new(io, PeerAddr::Other)),
             None => std::future::pending().await,
         }
     }

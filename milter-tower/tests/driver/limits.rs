@@ -1,9 +1,15 @@
 //! What a peer could make grow is bounded (D11).
 
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use milter_core::{Command, Reply};
-use milter_tower::{ConnectionError, Event, MacroStage, Needs, Response, Sender, Settings, Stage};
+use milter_tower::{
+    ConnectionError, Event, MacroStage, Needs, Request, Response, Sender, Settings, Stage,
+};
+use tower::service_fn;
 
 use crate::common::{
     Scripted, body, bytes_of, ended, eom, header, macros, mail, proceeding, rcpt, start_with,
@@ -163,8 +169,8 @@ async fn d11_an_envelope_that_is_too_large_fails() {
     let (service, log) = proceeding();
     let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
     mta.greet().await;
-    let long = Command::Mail(Sender::new("x".repeat(2000), [""; 0]));
-    assert_eq!(mta.ask(long).await, Reply::TempFail);
+    let oversized = Command::Mail(Sender::new("x".repeat(2000), [""; 0]));
+    assert_eq!(mta.ask(oversized).await, Reply::TempFail);
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
     let value: &str = "x".repeat(2000).leak();
     mta.send(macros(MacroStage::Rcpt, [("i", value)])).await;
@@ -192,4 +198,59 @@ async fn d11_a_frame_that_would_hold_too_much_closes_its_connection() {
         "{error}"
     );
     assert_eq!(log.count("end: lost"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d11_replies_that_nobody_reads_are_held_too() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        // More than the pipe takes, by some kilobytes.
+        Event::EndOfMessage(_) => Response::accept()
+            .add_header("X-Long", "x".repeat(5000))
+            .replace_body(vec![b'x'; 4 << 20])
+            .into(),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start_with(service, Settings::new().max_held_bytes(1000));
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    mta.send(eom()).await;
+    let error = ended(run).await.unwrap_err();
+    assert!(matches!(error, ConnectionError::TooMuchHeld(_)), "{error}");
+    assert_eq!(log.count("end: lost"), 1);
+}
+
+/// Thousands of commands may have come with one read.
+#[tokio::test]
+async fn a_flood_of_commands_leaves_their_turn_to_others() {
+    const COMMANDS: usize = 20_000;
+    let since_turn = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&since_turn);
+    let service = service_fn(move |request: Request| {
+        if let Event::Header(_) = request.event() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let needs = Needs::none().record(Stage::Header);
+        ready(Ok::<_, Infallible>(match request.event() {
+            Event::Negotiate(_) => Response::needs(needs),
+            _ => Response::proceed(),
+        }))
+    });
+    let (mut mta, server) = start_with(service, Settings::new().max_headers(COMMANDS));
+    mta.negotiate().await;
+    let mut flood = bytes_of(header()).repeat(COMMANDS);
+    flood.extend(bytes_of(Command::Quit));
+    mta.send_raw(&flood).await;
+    let (mut most, mut all) = (0, 0);
+    while !server.is_finished() {
+        let count = since_turn.swap(0, Ordering::Relaxed);
+        most = most.max(count);
+        all += count;
+        tokio::task::yield_now().await;
+    }
+    server.await.unwrap().unwrap();
+    let rest = since_turn.load(Ordering::Relaxed);
+    most = most.max(rest);
+    all += rest;
+    assert_eq!(all, COMMANDS);
+    assert!(most <= 1000, "{most} commands without a turn for others");
 }

@@ -1,0 +1,4 @@
+//! See [`milter_tests::fuzz::connection`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| milter_tests::fuzz::connection(data));

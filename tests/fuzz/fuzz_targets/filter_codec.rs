@@ -1,0 +1,4 @@
+//! See [`milter_tests::fuzz::filter_codec`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| milter_tests::fuzz::filter_codec(data));

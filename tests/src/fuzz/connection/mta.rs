@@ -1,0 +1,451 @@
+//! The mail server's end: sends what it is told to, and knows which replies are due.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use milter_core::{
+    Agreement, Command, FilterCodec, MacroStage, Modification, MtaCodec, Needs, Offer, Reply,
+    ReplyMode, Verdict, negotiate,
+};
+use milter_tower::ConnectionError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::plan::Plan;
+use super::trace::{Effect, Entry, Trace};
+use super::{Ended, PATIENCE};
+
+/// The largest payload before the negotiation, `milter_tower::connection::link`.
+const MAX_FIRST_PAYLOAD: usize = 4096;
+
+/// What may be the cause of an error.
+#[derive(Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a cause of its own, and any set of them may be true"
+)]
+pub(super) struct Causes {
+    /// Something other than whole, known frames was sent, or one too large.
+    pub(super) garbage: bool,
+    /// A large frame was sent before the offer was answered.
+    pub(super) hasty: bool,
+    /// The mail server left without goodbye.
+    pub(super) left: bool,
+    /// It was slow: silent for long, or did not read.
+    pub(super) slow: bool,
+}
+
+impl Causes {
+    /// Whether there may be replies that nobody waited for.
+    pub(super) const fn is_any(&self) -> bool {
+        self.garbage || self.hasty || self.left || self.slow
+    }
+}
+
+/// The mail server.
+pub(super) struct Mta<'p> {
+    plan: &'p Plan,
+    trace: Trace,
+    writer: Option<WriteHalf<DuplexStream>>,
+    reader: JoinHandle<bool>,
+    replies: Arc<Replies>,
+    /// What was sent and is not a whole frame yet.
+    input: BytesMut,
+    codec: FilterCodec,
+    sent: Vec<Command>,
+    /// The letters of those to which a reply is due, as far as they were counted.
+    due: Vec<u8>,
+    counted: usize,
+    /// Nothing more is due.
+    is_counted: bool,
+    agreement: Option<Agreement>,
+    pub(super) causes: Causes,
+    /// Larger pieces are cut into pieces of that many bytes.
+    pub(super) piece: usize,
+}
+
+/// What came back so far.
+#[derive(Default)]
+struct Replies {
+    got: Mutex<Vec<Reply>>,
+    closed: AtomicBool,
+    paused: AtomicBool,
+    changed: Notify,
+}
+
+impl Replies {
+    fn lock(&self) -> MutexGuard<'_, Vec<Reply>> {
+        self.got.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of them answer a command.
+    fn answers(&self) -> usize {
+        self.lock().iter().filter(|reply| reply.is_final()).count()
+    }
+}
+
+/// Reads replies to the end. Whether that was within a frame.
+async fn read(mut io: ReadHalf<DuplexStream>, replies: Arc<Replies>, trace: Trace) -> bool {
+    let mut codec = MtaCodec::new();
+    // More than was ever agreed on is never sent.
+    codec.set_max_read(1_048_575);
+    let mut input = BytesMut::new();
+    loop {
+        while replies.paused.load(Ordering::Relaxed) {
+            replies.changed.notified().await;
+        }
+        let size = io.read_buf(&mut input).await.expect("memory can be read");
+        while let Some(reply) = codec.decode(&mut input).expect("replies are whole frames") {
+            trace.add(Entry::Got(reply.clone()));
+            replies.lock().push(reply);
+        }
+        if size == 0 {
+            replies.closed.store(true, Ordering::Relaxed);
+        }
+        replies.changed.notify_waiters();
+        if size == 0 {
+            return !input.is_empty();
+        }
+    }
+}
+
+impl<'p> Mta<'p> {
+    pub(super) fn new(io: DuplexStream, plan: &'p Plan, trace: Trace) -> Self {
+        let (reader, writer) = split(io);
+        let replies = Arc::new(Replies::default());
+        let mut codec = FilterCodec::new();
+        codec.set_max_read(MAX_FIRST_PAYLOAD.min(plan.max_payload));
+        Self {
+            plan,
+            trace: trace.clone(),
+            writer: Some(writer),
+            reader: tokio::spawn(read(reader, Arc::clone(&replies), trace)),
+            replies,
+            input: BytesMut::new(),
+            codec,
+            sent: Vec::new(),
+            due: Vec::new(),
+            counted: 0,
+            is_counted: false,
+            agreement: None,
+            causes: Causes::default(),
+            piece: usize::MAX,
+        }
+    }
+
+    pub(super) fn plan(&self) -> &'p Plan {
+        self.plan
+    }
+
+    /// How many commands were sent.
+    pub(super) fn commands(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether nothing more can be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.writer.is_none() || self.replies.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn send(&mut self, command: Command) {
+        let mut frame = BytesMut::new();
+        let mut codec = MtaCodec::new();
+        codec.set_max_write(1 << 20);
+        codec.encode(command, &mut frame).expect("fits");
+        self.send_raw(&frame).await;
+        if self.plan.in_turn {
+            self.wait().await;
+        }
+    }
+
+    pub(super) async fn send_raw(&mut self, bytes: &[u8]) {
+        // Not so many that large frames take long.
+        for piece in bytes.chunks(self.piece.max(bytes.len() / 100).max(1)) {
+            let Some(writer) = &mut self.writer else {
+                return;
+            };
+            self.input.extend_from_slice(piece);
+            let declared = self.input.first_chunk().copied().map(u32::from_be_bytes);
+            let is_large = declared.is_some_and(|length| length as usize > MAX_FIRST_PAYLOAD);
+            self.causes.hasty |= is_large && self.replies.lock().is_empty();
+            while !self.causes.garbage {
+                match self.codec.decode(&mut self.input) {
+                    Ok(None) => break,
+                    Ok(Some(command)) => {
+                        if matches!(command, Command::Negotiate(_)) {
+                            self.codec.set_max_read(self.plan.max_payload);
+                        }
+                        self.trace.add(Entry::Sent(command.clone()));
+                        self.sent.push(command);
+                    }
+                    Err(_) => self.causes.garbage = true,
+                }
+            }
+            let patience = PATIENCE * u32::try_from(self.sent.len() + 2).expect("not so many");
+            let written = timeout(patience, writer.write_all(piece)).await;
+            // A server that has closed reads no more.
+            if written.expect("the server reads").is_err() {
+                return;
+            }
+            if self.piece < usize::MAX {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until all that is due has come.
+    pub(super) async fn wait(&mut self) {
+        while !self.replies.paused.load(Ordering::Relaxed) {
+            self.count_due();
+            let changed = self.replies.changed.notified();
+            let got = self.replies.answers();
+            if got >= self.due.len() || self.replies.closed.load(Ordering::Relaxed) {
+                break;
+            }
+            let patience = PATIENCE * u32::try_from(self.sent.len() + 2).expect("not so many");
+            let waited = timeout(patience, changed).await;
+            assert!(
+                waited.is_ok() || !self.input.is_empty(),
+                "{got} replies, {:?} are due",
+                self.due
+            );
+        }
+    }
+
+    /// Lets that time pass.
+    pub(super) async fn sleep(&mut self, time: Duration) {
+        self.causes.slow |= time >= Duration::from_secs(10);
+        tokio::time::sleep(time).await;
+    }
+
+    /// Stops reading replies, or reads on.
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.causes.slow |= paused;
+        self.replies.paused.store(paused, Ordering::Relaxed);
+        self.replies.changed.notify_waiters();
+    }
+
+    /// Goes away without a word, and without reading what is on its way.
+    pub(super) fn vanish(&mut self) {
+        self.causes.left = true;
+        self.reader.abort();
+        self.writer = None;
+    }
+
+    /// Sends nothing more.
+    pub(super) async fn half_close(&mut self) {
+        self.causes.left = true;
+        if let Some(mut writer) = self.writer.take() {
+            let _ = writer.shutdown().await;
+        }
+    }
+
+    /// Ends the connection as mail servers do, unless it is over.
+    pub(super) async fn leave(mut self) -> Self {
+        self.pause(false);
+        if !self.is_over() {
+            self.wait().await;
+            self.send(Command::EndOfMessage(bytes::Bytes::new())).await;
+            self.wait().await;
+            self.send(Command::Quit).await;
+            if !self.input.is_empty() {
+                // Not even that was read as a command.
+                self.half_close().await;
+            }
+        }
+        self
+    }
+
+    /// The offer that the connection began with.
+    fn offer(&self) -> Option<Offer> {
+        self.sent.iter().find_map(|command| match command {
+            Command::Negotiate(offer) => Some(*offer),
+            _ => None,
+        })
+    }
+
+    /// What the server takes the filter's needs for, and whether the filter failed to tell.
+    fn needs(&self) -> (Needs, bool) {
+        match self.trace.introduction() {
+            Some(Effect::Says(response))
+                if matches!(response.verdict(), Verdict::Continue | Verdict::Accept)
+                    && response.edits().is_empty() =>
+            {
+                (response.needs_asked().cloned().unwrap_or_default(), false)
+            }
+            _ => (Needs::all(), true),
+        }
+    }
+
+    /// What the two must agree on; none if they cannot.
+    fn agree(&self) -> Option<Agreement> {
+        let (needs, failed) = self.needs();
+        if failed && self.plan.closes {
+            return None;
+        }
+        negotiate(&self.offer()?, &needs).ok()
+    }
+
+    /// Counts the replies that are due to what was sent.
+    fn count_due(&mut self) {
+        while let Some(command) = self.sent.get(self.counted).filter(|_| !self.is_counted) {
+            match (command, &self.agreement) {
+                (Command::Negotiate(_), None) => {
+                    if self.due.is_empty() {
+                        self.due.push(b'O');
+                    }
+                    if self.replies.lock().is_empty() {
+                        // What will be agreed on is not known yet.
+                        return;
+                    }
+                    self.agreement = self.agree();
+                    self.is_counted = self.agreement.is_none();
+                }
+                (Command::Negotiate(again), Some(before)) => {
+                    if negotiate(again, &self.needs().0).as_ref() == Ok(before) {
+                        self.due.push(b'O');
+                    } else {
+                        self.is_counted = true;
+                    }
+                }
+                (Command::Quit, _) => self.is_counted = true,
+                (command, agreement) => {
+                    let mode = command
+                        .stage()
+                        .map(|stage| agreement.as_ref().map(|agreed| agreed.reply_mode(stage)));
+                    match mode {
+                        // Before the negotiation that is an error.
+                        Some(None) => self.is_counted = true,
+                        Some(Some(ReplyMode::Silent)) | None => {}
+                        Some(Some(_)) => self.due.push(command.code()),
+                    }
+                }
+            }
+            self.counted += 1;
+        }
+    }
+
+    /// Looks at how the connection ended.
+    pub(super) async fn finish(mut self, ended: &Ended) -> Option<Agreement> {
+        self.writer = None;
+        let closed = timeout(PATIENCE, &mut self.reader).await;
+        let torn = closed.expect("the server closes");
+        self.count_due();
+        let got = std::mem::take(&mut *self.replies.lock());
+        self.explains(ended);
+        if let Ok(torn) = torn {
+            // The server waits for a while only until it is read.
+            assert!(!torn || self.causes.slow, "a reply ends in its middle");
+        } else {
+            // Who vanished has not seen all replies, nor whether there are too many.
+            assert!(self.causes.left);
+        }
+        let agreement = self.agreement.take();
+        answers(&got, &self.due, agreement.as_ref(), self.may_be_postfix());
+        let answers = got.iter().filter(|reply| reply.is_final()).count();
+        if ended.is_ok() && !self.causes.left && !self.due.is_empty() {
+            assert_eq!(answers, self.due.len(), "{got:?} for {:?}", self.due);
+        }
+        agreement
+    }
+
+    /// Whether the server may take this for Postfix, to which progress can be told anywhere.
+    fn may_be_postfix(&self) -> bool {
+        let says_so = self.sent.iter().any(|command| match command {
+            Command::Macros(set) => set.stage() == Some(MacroStage::Connect),
+            _ => false,
+        });
+        self.plan
+            .mta
+            .map_or(says_so, |mta| mta == milter_tower::Mta::Postfix)
+    }
+
+    /// Each error has a cause that it names.
+    fn explains(&self, ended: &Ended) {
+        let Err(error) = ended else { return };
+        let Causes {
+            garbage,
+            hasty,
+            left,
+            slow,
+        } = self.causes;
+        let explained = match error {
+            // A mail server that vanished cannot be written to.
+            ConnectionError::Codec(_) => garbage || hasty || left,
+            ConnectionError::NotNegotiated(_) => !matches!(
+                self.sent.iter().find(|command| command.stage().is_some()
+                    || matches!(command, Command::Negotiate(_) | Command::Quit)),
+                None | Some(Command::Negotiate(_) | Command::Quit)
+            ),
+            ConnectionError::Negotiation(_) => self
+                .offer()
+                .is_some_and(|offer| negotiate(&offer, &self.needs().0).is_err()),
+            ConnectionError::Renegotiated => {
+                let offers = |command: &&Command| matches!(command, Command::Negotiate(_));
+                self.sent.iter().filter(offers).count() > 1
+            }
+            ConnectionError::NegotiateFailed(_) => self.plan.closes && self.needs().1,
+            ConnectionError::Refused => self.trace.is_refused(),
+            ConnectionError::Timeout(_) => slow || !self.input.is_empty(),
+            ConnectionError::Lost => left,
+            _ => false,
+        };
+        assert!(explained, "{error}");
+    }
+}
+
+/// Whether a final reply may follow a command, both by their letters.
+// Skip in the body only, no discard before MAIL, no accept of an unknown command (C61).
+fn allows(command: u8, reply: u8) -> bool {
+    match reply {
+        b'O' => command == b'O',
+        b'c' | b'r' | b't' | b'y' => command != b'O',
+        b's' => command == b'B',
+        b'd' => !b"OCHU".contains(&command),
+        b'a' => !b"OU".contains(&command),
+        _ => false,
+    }
+}
+
+/// Each reply is one that its command allows, and within the agreement.
+fn answers(got: &[Reply], due: &[u8], agreement: Option<&Agreement>, may_be_postfix: bool) {
+    let mut due = due.iter();
+    let mut edits: Vec<&Modification> = Vec::new();
+    let mut worked = false;
+    for reply in got {
+        match reply {
+            Reply::Progress => worked = true,
+            Reply::Modify(edit) => edits.push(edit),
+            last => {
+                let command = *due.next().unwrap_or_else(|| panic!("{last:?} is not due"));
+                let letter = last.code();
+                assert!(
+                    allows(command, letter),
+                    "{last:?} to {}",
+                    char::from(command)
+                );
+                if let Reply::Negotiate(reply) = last {
+                    let agreed = agreement.map(Agreement::to_reply);
+                    assert_eq!(Some(reply), agreed.as_ref());
+                }
+                assert!(*last != Reply::Skip || agreement.is_some_and(Agreement::skip));
+                let at_end = command == b'E';
+                assert!(!worked || at_end || may_be_postfix && command != b'O');
+                if !edits.is_empty() {
+                    assert!(at_end, "edits before the end");
+                    assert!(b"ca".contains(&letter), "edits and {last:?}");
+                }
+                for edit in edits.drain(..) {
+                    let permits = agreement.expect("an agreement").permits(edit);
+                    assert_eq!(permits, Ok(()), "{edit:?}");
+                }
+                worked = false;
+            }
+        }
+    }
+}

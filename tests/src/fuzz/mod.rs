@@ -1,0 +1,36 @@
+//! The bodies of the fuzz targets: plain functions of bytes, which panic where something is wrong.
+//!
+//! `tests/fuzz` runs them under libFuzzer and says how; the test `corpus` runs them on what was
+//! found worth keeping. Each looks for more than panics:
+//!
+//! | target | what goes in | what must hold |
+//! | --- | --- | --- |
+//! | [`filter_codec`], [`mta_codec`] | bytes from a peer, in pieces | the pieces make no difference, what is read can be written, buffers stay small |
+//! | [`connection`] | a mail server's moves and a filter's acts | replies in step and allowed, ends told once, what fails does not pass |
+//! | [`negotiation`] | an offer and needs | nothing is agreed that was not offered, nothing needed is missing |
+//! | [`smtp_reply`] | the parts of a reply, and what a filter may send | what is made can be sent, and means the same when it is read |
+//!
+//! The same bytes always do the same: there is no other source of chance, and time is paused.
+
+mod codec;
+mod connection;
+mod input;
+mod negotiation;
+mod smtp_reply;
+
+pub use codec::{filter_codec, mta_codec};
+pub use connection::connection;
+pub use negotiation::negotiation;
+pub use smtp_reply::smtp_reply;
+
+/// A target, and its name in `tests/fuzz`.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 5] = [
+    ("filter_codec", filter_codec),
+    ("mta_codec", mta_codec),
+    ("connection", connection),
+    ("negotiation", negotiation),
+    ("smtp_reply", smtp_reply),
+];
