@@ -50,8 +50,11 @@ mod tests {
         give_back(&mut first);
         assert_eq!(first.capacity(), 0);
 
+        // The allocator would give out freed memory once more.
+        let decoy = BytesMut::with_capacity(READ);
         let mut second = BytesMut::new();
         borrow(&mut second);
+        drop(decoy);
         assert_eq!(second.as_ptr(), memory);
         second.put_slice(b"a frame");
         let kept = second.split().freeze();
