@@ -211,7 +211,7 @@ impl Settings {
         self
     }
 
-    /// How many connections may be open at a time. By default 10,000, which take some 40 MiB
+    /// How many connections may be open at a time. By default 10,000, which take some 25 MiB
     /// while they are idle: an MTA has one for each SMTP session, Postfix 100 unless told
     /// otherwise (`default_process_limit`). The process must be allowed as many descriptors
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).
