@@ -18,8 +18,9 @@ use crate::response::Response;
 use crate::session::{Mta, Peer, client_for_log};
 
 /// The most that a service may take to hear of an end: nobody waits for its answer, but the MTA
-/// may wait for the answer to its next command.
-const END_TIME: Duration = Duration::from_secs(5);
+/// may wait for the answer to its next command. Two ends may come in a row, of a message and of
+/// its session, and Sendmail waits for 10 s.
+const END_TIME: Duration = Duration::from_secs(4);
 
 impl<IO, M, S> Driver<IO, M, S>
 where

@@ -266,6 +266,23 @@ async fn d9_time_spent_without_a_reply_is_missing_at_the_next_command() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d9_two_ends_that_hang_leave_time_for_the_answer_behind_them() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::MessageEnd(_) | Event::SessionEnd => Act::Hang,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = greeted(service, Settings::new(), "8.17.1.9").await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let start = Instant::now();
+    mta.send_all([Command::Abort, Command::QuitNewConnection, connect()])
+        .await;
+    assert_eq!(mta.reply().await, Reply::Continue);
+    assert!(start.elapsed() < seconds(10), "{:?}", start.elapsed());
+    mta.quit(run).await;
+    assert_eq!(log.count("dropped"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn d9_the_request_tells_the_time_that_is_left() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&kept);
@@ -282,7 +299,7 @@ async fn d9_the_request_tells_the_time_that_is_left() {
         let expected = match event.as_str() {
             "negotiate" => 8,
             "end of message" => 280,
-            end if end.starts_with("end: ") || end == "close" => 5,
+            end if end.starts_with("end: ") || end == "close" => 4,
             _ => 25,
         };
         assert_eq!(*left, seconds(expected), "{event}");
