@@ -125,7 +125,8 @@ impl Settings {
 
     /// How long the filter may take for an event, except at the end of the message. By default
     /// 8 s, and behind Postfix 25 s: Sendmail waits for 10 s for a reply, Postfix for 30 s. With
-    /// more than that the MTA gives up first, and does what it is configured to do.
+    /// more than that the MTA gives up first, and does what it is configured to do. Events without
+    /// a reply that come in one go share this time: behind them the MTA may wait for an answer.
     #[must_use]
     pub const fn call_timeout(mut self, time: Duration) -> Self {
         self.call_timeout = Some(time);

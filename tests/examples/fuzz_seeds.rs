@@ -16,28 +16,18 @@ use milter_core::{
 use tokio_util::codec::Encoder;
 
 fn main() {
-    let sessions = [
-        filter_codec(),
-        mta_codec(),
-        connection(),
-        negotiation(),
-        smtp_reply(),
-    ];
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for ((target, _), seeds) in milter_tests::fuzz::TARGETS.into_iter().zip(sessions) {
-        let folder = [
-            "filter_codec",
-            "mta_codec",
-            "connection",
-            "negotiation",
-            "smtp_reply",
-        ];
-        assert!(folder.contains(&target));
+    for (target, seeds) in [
+        ("filter_codec", filter_codec()),
+        ("mta_codec", mta_codec()),
+        ("connection", connection()),
+        ("negotiation", negotiation()),
+        ("smtp_reply", smtp_reply()),
+    ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder).expect("a folder");
         for (number, seed) in seeds.iter().enumerate() {
-            let file = folder.join(format!("seed-{number:02}"));
-            fs::write(file, seed).expect("written");
+            fs::write(folder.join(format!("seed-{number:02}")), seed).expect("written");
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::response::Response;
 use crate::session::{Mta, Peer, client_for_log};
 
 /// The most that a service may take to hear of an end: nobody waits for its answer, but the MTA
-/// may wait for the answer to its next command.
-const END_TIME: Duration = Duration::from_secs(5);
+/// may wait for the answer to its next command. Two ends may come in a row, of a message and of
+/// its session, and Sendmail waits for 10 s.
+const END_TIME: Duration = Duration::from_secs(4);
 
 /// What part of the time a service has that may replace one that works.
 const HURRY: u32 = 4;
@@ -36,9 +37,8 @@ where
     pub(super) async fn make(&mut self) -> Called<()> {
         self.generation = self.link.control().generation();
         let limit = self.limit(None, Mta::Unknown);
-        let start = Instant::now();
-        let deadline = after(self.since.unwrap_or(start), limit);
-        let call = self.link.call(start, deadline, None, false);
+        let deadline = after(self.since.unwrap_or_else(Instant::now), limit);
+        let call = self.link.call(deadline, None, false);
         let peer = self.session.peer().clone();
         self.filter
             .renew(&mut self.link, call, limit, peer, &self.span)
@@ -59,12 +59,16 @@ where
         stage: Option<Stage>,
     ) -> impl Future<Output = Called<Response>> {
         let mta = self.session.mta();
+        let has_reply = stage.is_some_and(|stage| self.has_reply(stage));
         let mut limit = self.limit(stage, mta);
-        let start = Instant::now();
-        let mut since = self.since.unwrap_or(start);
+        let mut since = self.since.unwrap_or_else(Instant::now);
         if event.is_end() {
             limit = limit.min(END_TIME);
-            since = start;
+            since = Instant::now();
+        } else if stage.is_some() && !has_reply {
+            // The MTA goes on meanwhile, and may wait for the answer to its next command: events
+            // that came in one go share the time of a call, and one reading of the clock.
+            self.since = Some(since);
         }
         let deadline = after(since, limit);
         let progress = match &event {
@@ -72,9 +76,8 @@ where
             _ => None,
         };
         // Sendmail takes progress at the end of the message only (Q10).
-        let ticks = progress.is_some()
-            || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
-        let mut call = self.link.call(start, deadline, progress, ticks);
+        let ticks = progress.is_some() || (mta == Mta::Postfix && has_reply);
+        let mut call = self.link.call(deadline, progress, ticks);
         if event.is_end() {
             call = call.unwatched();
         }

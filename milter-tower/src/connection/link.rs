@@ -123,7 +123,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     /// Whether all connections hold too much, and this one has its part in that. Nothing is asked
     /// of an MTA that has not negotiated, and what is needed for that is little.
     fn is_to_close(&mut self) -> bool {
-        self.hold() && self.buffered() > SMALL_HELD && self.handshake.is_none()
+        self.hold() && self.buffered() > SMALL_HELD && self.is_agreed()
+    }
+
+    /// Whether the MTA has negotiated.
+    const fn is_agreed(&self) -> bool {
+        self.handshake.is_none()
     }
 
     fn buffered(&self) -> usize {
@@ -282,18 +287,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         .await;
     }
 
-    /// A call that began at `start` and may take until `deadline`; with `ticks` the MTA is told
-    /// meanwhile that work goes on.
-    pub(super) fn call(
-        &self,
-        start: Instant,
-        deadline: Instant,
-        progress: Option<Progress>,
-        ticks: bool,
-    ) -> Call {
+    /// A call that may take until `deadline`; with `ticks` the MTA is told meanwhile that work goes
+    /// on.
+    pub(super) fn call(&self, deadline: Instant, progress: Option<Progress>, ticks: bool) -> Call {
         Call {
             deadline,
-            tick: ticks.then(|| after(start, self.settings.progress_interval)),
+            tick: ticks.then(|| after(Instant::now(), self.settings.progress_interval)),
             progress,
             watches: true,
         }
@@ -303,22 +302,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         if self.framed.read_buffer().is_empty() {
             buffer::borrow(self.framed.read_buffer_mut());
         }
-        let Poll::Ready(next) = Pin::new(&mut self.framed).poll_next(cx) else {
-            if self.framed.read_buffer().is_empty() {
-                buffer::give_back(self.framed.read_buffer_mut());
-            }
-            if self.is_to_close() {
-                return Poll::Ready(Err(Lost::Full));
-            }
-            return Poll::Pending;
-        };
-        self.frame = None;
-        self.idle.active = true;
-        Poll::Ready(match next {
-            Some(Ok(command)) => Ok(command),
-            Some(Err(error)) => Err(Lost::Codec(error)),
-            None => Err(Lost::Eof),
-        })
+        loop {
+            let Poll::Ready(next) = Pin::new(&mut self.framed).poll_next(cx) else {
+                if self.framed.read_buffer().is_empty() {
+                    buffer::give_back(self.framed.read_buffer_mut());
+                }
+                if self.is_to_close() {
+                    return Poll::Ready(Err(Lost::Full));
+                }
+                return Poll::Pending;
+            };
+            self.frame = None;
+            self.idle.active = true;
+            return Poll::Ready(match next {
+                // Postfix sends one before each header and each piece of the body (C28).
+                Some(Ok(Command::Macros(set))) if set.stage().is_none() && self.is_agreed() => {
+                    continue;
+                }
+                Some(Ok(command)) => Ok(command),
+                Some(Err(error)) => Err(Lost::Codec(error)),
+                None => Err(Lost::Eof),
+            });
+        }
     }
 
     /// How many bytes of replies wait to be written.

@@ -294,8 +294,8 @@ where
 
     /// Answers a command, if a reply is due.
     pub(super) fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), Lost> {
-        self.since = None;
-        if self.agreement.reply_mode(stage) != ReplyMode::Silent {
+        if self.has_reply(stage) {
+            self.since = None;
             let allowed = verdict.is_allowed_at(stage);
             let reply = if allowed {
                 verdict.to_reply()

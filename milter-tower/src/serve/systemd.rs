@@ -1,9 +1,11 @@
 //! Tells systemd how the server does (feature `systemd`).
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use futures::future::{Either, select};
 use sd_notify::NotifyState;
@@ -14,6 +16,12 @@ use crate::stop::Level;
 
 /// Runs a server, and tells systemd about it meanwhile.
 pub(super) async fn tell<R>(control: Arc<Control>, server: impl Future<Output = R>) -> R {
+    let mut server = pin!(server);
+    // It minds its signal to stop from its first poll on, and not before.
+    let first = poll_fn(|cx| Poll::Ready(server.as_mut().poll(cx)));
+    if let Poll::Ready(ended) = first.await {
+        return ended;
+    }
     notify(NotifyState::Ready);
     let told = AtomicBool::new(false);
     let stopping = || {
@@ -27,7 +35,7 @@ pub(super) async fn tell<R>(control: Arc<Control>, server: impl Future<Output = 
         // Messages in progress may take their time.
         watchdog().await
     });
-    let ended = match select(pin!(server), telling).await {
+    let ended = match select(server, telling).await {
         Either::Left((ended, _)) => ended,
         Either::Right((never, _)) => match never {},
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use milter_core::{Command, Reply};
 use milter_tower::{ConnectionError, Event, Needs, Response, Settings, Stage, serve_connection};
@@ -13,6 +14,9 @@ use crate::common::{
     seconds, start,
 };
 
+/// What a call takes: all of a session without replies together less than one may.
+const A_WHILE: Duration = Duration::from_millis(500);
+
 /// A service whose calls take a while, and which notes if two run at once.
 fn slow(needs: Needs) -> (Scripted, Arc<AtomicBool>) {
     let running = Arc::new(AtomicUsize::new(0));
@@ -22,7 +26,7 @@ fn slow(needs: Needs) -> (Scripted, Arc<AtomicBool>) {
     let (service, _) = Scripted::new(move |request, _| {
         let now = tokio::time::Instant::now();
         let mut last = last.lock().unwrap();
-        if last.is_some_and(|last| now < last + seconds(1)) {
+        if last.is_some_and(|last| now < last + A_WHILE) {
             seen.store(true, Ordering::SeqCst);
         }
         *last = Some(now);
@@ -31,7 +35,7 @@ fn slow(needs: Needs) -> (Scripted, Arc<AtomicBool>) {
             Event::Negotiate(_) => Response::needs(needs.clone()),
             _ => Response::proceed(),
         };
-        Act::After(seconds(1), response)
+        Act::After(A_WHILE, response)
     });
     (service, overlap)
 }
@@ -135,7 +139,7 @@ async fn d3_the_mta_goes_away_while_a_call_pends() {
             assert_eq!(mta.ask(mail()).await, Reply::Continue);
             mta.send(eom()).await;
         }
-        mta.silence(std::time::Duration::from_millis(500)).await;
+        mta.silence(Duration::from_millis(500)).await;
         assert_eq!(log.all().last().unwrap(), stage);
         let start = tokio::time::Instant::now();
         drop(mta);

@@ -8,7 +8,8 @@ use milter_tower::{Event, MacroStage, Needs, Response, Settings, Stage};
 use tokio::time::Instant;
 
 use crate::common::{
-    Act, Log, Mta, Run, Scripted, connect, helo, macros, mail, message, name, seconds, start_with,
+    Act, Log, Mta, Run, Scripted, connect, helo, macros, mail, message, name, rcpt, seconds, start,
+    start_with,
 };
 
 /// A service that hangs at this event.
@@ -239,6 +240,48 @@ async fn d9_time_spent_on_an_end_is_missing_at_the_next_command() {
     assert_eq!(log.count("end: accept"), 2);
 }
 
+/// Behind what has no reply the MTA sends the next command at once, and waits from then on.
+#[tokio::test(start_paused = true)]
+async fn d9_time_spent_without_a_reply_is_missing_at_the_next_command() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => {
+            let needs = Needs::none().record(Stage::Mail).event(Stage::Rcpt);
+            Response::needs(needs).into()
+        }
+        Event::Mail(_) | Event::Rcpt(_) => Act::After(seconds(6), Response::proceed()),
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start(service);
+    mta.negotiate().await;
+    let start = Instant::now();
+    mta.send_all([mail(), rcpt("<b@example.net>")]).await;
+    assert_eq!(mta.reply().await, Reply::TempFail);
+    assert!(about(start.elapsed(), seconds(8)), "{:?}", start.elapsed());
+    mta.send_all([Command::Abort, mail()]).await;
+    // Who was not kept waiting has all its time.
+    tokio::time::sleep(seconds(20)).await;
+    assert_eq!(mta.ask(rcpt("<b@example.net>")).await, Reply::Continue);
+    mta.quit(run).await;
+    assert_eq!(log.count("rcpt"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d9_two_ends_that_hang_leave_time_for_the_answer_behind_them() {
+    let (service, log) = Scripted::new(|request, _| match request.event() {
+        Event::MessageEnd(_) | Event::SessionEnd => Act::Hang,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = greeted(service, Settings::new(), "8.17.1.9").await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let start = Instant::now();
+    mta.send_all([Command::Abort, Command::QuitNewConnection, connect()])
+        .await;
+    assert_eq!(mta.reply().await, Reply::Continue);
+    assert!(start.elapsed() < seconds(10), "{:?}", start.elapsed());
+    mta.quit(run).await;
+    assert_eq!(log.count("dropped"), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn d9_the_request_tells_the_time_that_is_left() {
     let kept = Arc::new(Mutex::new(Vec::new()));
@@ -256,7 +299,7 @@ async fn d9_the_request_tells_the_time_that_is_left() {
         let expected = match event.as_str() {
             "negotiate" => 8,
             "end of message" => 280,
-            end if end.starts_with("end: ") || end == "close" => 5,
+            end if end.starts_with("end: ") || end == "close" => 4,
             _ => 25,
         };
         assert_eq!(*left, seconds(expected), "{event}");

@@ -30,6 +30,8 @@ fn turns(entries: &[Entry]) -> Vec<Turn<'_>> {
                 },
                 Some(turn),
             ) => turn.effects.push((*stage, effect)),
+            // What it was asked before that was not about the command, or is over.
+            (Entry::NotReady { .. } | Entry::NeverReady { .. }, Some(turn)) => turn.effects.clear(),
             (Entry::Got(reply), Some(turn)) => turn.replies.push(reply),
             _ => {}
         }
@@ -159,8 +161,6 @@ fn is_told(failed: &Entry, of: usize, later: &[Entry]) {
         Entry::Called { clone, event, .. } if *clone == of && *event != "unknown command" => {
             Some(*event)
         }
-        // It may miss its end.
-        Entry::NotReady { clone } if *clone == of => Some("end: lost"),
         _ => None,
     });
     let ends = ["end: tempfail", "end: reject", "end: aborted", "end: lost"];

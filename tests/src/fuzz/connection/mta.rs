@@ -36,14 +36,16 @@ pub(super) struct Causes {
     pub(super) hasty: bool,
     /// The mail server left without goodbye.
     pub(super) left: bool,
-    /// It was slow: silent for long, or did not read.
-    pub(super) slow: bool,
+    /// It was silent for long.
+    pub(super) silent: bool,
+    /// It did not read for a while.
+    pub(super) deaf: bool,
 }
 
 impl Causes {
     /// Whether there may be replies that nobody waited for.
     pub(super) const fn is_any(&self) -> bool {
-        self.garbage || self.hasty || self.left || self.slow
+        self.garbage || self.hasty || self.left || self.deaf
     }
 }
 
@@ -65,6 +67,7 @@ pub(super) struct Mta<'p> {
     is_counted: bool,
     agreement: Option<Agreement>,
     pub(super) causes: Causes,
+    slept: Duration,
     /// Larger pieces are cut into pieces of that many bytes.
     pub(super) piece: usize,
 }
@@ -134,6 +137,7 @@ impl<'p> Mta<'p> {
             is_counted: false,
             agreement: None,
             causes: Causes::default(),
+            slept: Duration::ZERO,
             piece: usize::MAX,
         }
     }
@@ -158,12 +162,16 @@ impl<'p> Mta<'p> {
         codec.set_max_write(1 << 20);
         codec.encode(command, &mut frame).expect("fits");
         self.send_raw(&frame).await;
+    }
+
+    pub(super) async fn send_raw(&mut self, bytes: &[u8]) {
+        self.write(bytes).await;
         if self.plan.in_turn {
             self.wait().await;
         }
     }
 
-    pub(super) async fn send_raw(&mut self, bytes: &[u8]) {
+    async fn write(&mut self, bytes: &[u8]) {
         // Not so many that large frames take long.
         for piece in bytes.chunks(self.piece.max(bytes.len() / 100).max(1)) {
             let Some(writer) = &mut self.writer else {
@@ -219,13 +227,14 @@ impl<'p> Mta<'p> {
 
     /// Lets that time pass.
     pub(super) async fn sleep(&mut self, time: Duration) {
-        self.causes.slow |= time >= Duration::from_secs(10);
+        self.slept += time;
+        self.causes.silent |= self.slept >= Duration::from_secs(10);
         tokio::time::sleep(time).await;
     }
 
     /// Stops reading replies, or reads on.
     pub(super) fn pause(&mut self, paused: bool) {
-        self.causes.slow |= paused;
+        self.causes.deaf |= paused;
         self.replies.paused.store(paused, Ordering::Relaxed);
         self.replies.changed.notify_waiters();
     }
@@ -340,7 +349,7 @@ impl<'p> Mta<'p> {
         self.explains(ended);
         if let Ok(torn) = torn {
             // The server waits for a while only until it is read.
-            assert!(!torn || self.causes.slow, "a reply ends in its middle");
+            assert!(!torn || self.causes.deaf, "a reply ends in its middle");
         } else {
             // Who vanished has not seen all replies, nor whether there are too many.
             assert!(self.causes.left);
@@ -348,7 +357,8 @@ impl<'p> Mta<'p> {
         let agreement = self.agreement.take();
         answers(&got, &self.due, agreement.as_ref(), self.may_be_postfix());
         let answers = got.iter().filter(|reply| reply.is_final()).count();
-        if ended.is_ok() && !self.causes.left && !self.due.is_empty() {
+        let reads_all = !self.causes.left && !self.causes.deaf;
+        if ended.is_ok() && reads_all && !self.due.is_empty() {
             assert_eq!(answers, self.due.len(), "{got:?} for {:?}", self.due);
         }
         agreement
@@ -372,7 +382,8 @@ impl<'p> Mta<'p> {
             garbage,
             hasty,
             left,
-            slow,
+            silent,
+            deaf,
         } = self.causes;
         let explained = match error {
             // A mail server that vanished cannot be written to.
@@ -391,7 +402,7 @@ impl<'p> Mta<'p> {
             }
             ConnectionError::NegotiateFailed(_) => self.plan.closes && self.needs().1,
             ConnectionError::Refused => self.trace.is_refused(),
-            ConnectionError::Timeout(_) => slow || !self.input.is_empty(),
+            ConnectionError::Timeout(_) => silent || deaf || !self.input.is_empty(),
             ConnectionError::Lost => left,
             _ => false,
         };
