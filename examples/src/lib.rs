@@ -2,9 +2,59 @@
 
 use std::io::IsTerminal;
 
-use milter_tower::Address;
+use clap::Args;
+use milter_tower::{Address, BoxError, ListenOptions, Listeners};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Where a program listens, as options of its command line.
+#[derive(Args, Clone, Debug)]
+pub struct Listen {
+    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH; can be given several times.
+    /// Sockets that systemd passes take the place of the default
+    #[arg(long = "listen", value_name = "ADDRESS")]
+    addresses: Vec<Address>,
+    /// The permissions of a unix socket, in octal: 660
+    #[arg(long, value_name = "MODE", value_parser = octal)]
+    socket_mode: Option<u32>,
+    /// The group of a unix socket: the one that the MTA is in
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
+}
+
+impl Listen {
+    /// Listens there, and says how a mail is sent through the filter.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not possible to listen at one of the addresses.
+    pub async fn bind(self) -> Result<Listeners, BoxError> {
+        let mut listeners = Listeners::from_systemd()?;
+        let mut addresses = self.addresses;
+        if addresses.is_empty() && listeners.is_empty() {
+            addresses.push(Address::inet("127.0.0.1", 10025));
+        }
+        let mut options = ListenOptions::new();
+        if let Some(mode) = self.socket_mode {
+            options = options.mode(mode);
+        }
+        if let Some(group) = self.socket_group {
+            options = options.group(group);
+        }
+        for address in &addresses {
+            listeners.extend([options.bind(address).await?]);
+        }
+        listeners.addresses().for_each(|at| print_setup(&at));
+        Ok(listeners)
+    }
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "permissions are three octal digits, such as 660".into())
+}
 
 /// Logs to standard error; `RUST_LOG` says what, by default everything from `info` on.
 ///
@@ -57,7 +107,8 @@ pub fn print_setup(address: &Address) {
     println!("For Sendmail, in sendmail.mc: INPUT_MAIL_FILTER(`example', `S={address}, F=T')");
     if matches!(address, Address::Unix(_)) {
         println!("The user postfix must be able to write to the socket, also from smtpd's chroot:");
-        println!("start with umask 0, below /var/spool/postfix where smtpd is chrooted.");
+        println!("give it --socket-group postfix and --socket-mode 660, or the like, and a path");
+        println!("below /var/spool/postfix where smtpd is chrooted.");
     }
 }
 

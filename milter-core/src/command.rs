@@ -12,9 +12,12 @@ use crate::strings::{first_string, without_nul};
 use crate::{MalformedFrame, Text};
 
 /// A command from an MTA, of any protocol version from 2 to 6.
+// The tag is a whole word: what is moved then is whole words too, on which no load has to wait for
+// several stores.
 // include/libmilter/mfdef.h SMFIC_*
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum Command {
     /// `O`: the MTA's offer.
     Negotiate(Offer),

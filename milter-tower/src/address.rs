@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::listener::BoundListener;
+use crate::listener::{BoundListener, ListenOptions};
 
 /// A place to listen at: a TCP address or the path of a unix socket.
 ///
@@ -60,20 +60,13 @@ impl Address {
         Self::Unix(path.into())
     }
 
-    /// Listens there.
+    /// Listens there, with the default [options](ListenOptions).
     ///
     /// # Errors
     ///
     /// What the operating system says, with the address.
     pub async fn bind(&self) -> Result<BoundListener, BindError> {
-        let bound = match self {
-            Self::Inet { host, port } => BoundListener::tcp(host, *port).await,
-            Self::Unix(path) => BoundListener::unix(path),
-        };
-        bound.map_err(|error| BindError {
-            address: self.clone(),
-            error,
-        })
+        ListenOptions::new().bind(self).await
     }
 
     /// The address as Postfix writes it: `inet:127.0.0.1:10025`, `unix:/run/filter.sock`.
@@ -130,6 +123,13 @@ pub struct BindError {
 }
 
 impl BindError {
+    pub(crate) fn new(address: &Address, error: io::Error) -> Self {
+        Self {
+            address: address.clone(),
+            error,
+        }
+    }
+
     /// What the operating system says.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()

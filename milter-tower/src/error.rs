@@ -33,6 +33,9 @@ pub enum ConnectionError {
     /// Something took too long.
     #[error("time-out: {0}")]
     Timeout(&'static str),
+    /// All connections together hold more than they may, and this one would hold still more.
+    #[error("all connections together hold more than {0} bytes (Settings::max_held_bytes)")]
+    TooMuchHeld(usize),
     /// The connection was lost in the middle of a message.
     #[error("the MTA went away in the middle of a message")]
     Lost,
@@ -90,6 +93,15 @@ pub enum Failure {
     /// The message has more recipients than are kept.
     #[error("the message has more than {0} recipients")]
     TooManyRecipients(usize),
+    /// The message has more headers than are taken.
+    #[error("the message has more than {0} headers (Settings::max_headers)")]
+    TooManyHeaders(usize),
+    /// The message's headers have more bytes than are taken.
+    #[error("the message has more than {0} bytes of headers (Settings::max_header_bytes)")]
+    TooLargeHeaders(usize),
+    /// All connections together hold more than they may.
+    #[error("all connections together hold more than {0} bytes (Settings::max_held_bytes)")]
+    TooMuchHeld(usize),
     /// The MTA sent a command out of order, which the filter therefore did not see.
     #[error("the MTA sent {0} where it cannot come")]
     Misplaced(milter_core::Stage),

@@ -141,9 +141,10 @@ type SharedValues = Vec<(TypeId, Box<dyn Any + Send>)>;
 /// clone.with_mut(|count: &mut u32| *count += 1);
 /// assert_eq!(shared.get::<u32>(), Some(8));
 /// ```
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Shared {
-    values: Arc<OnceLock<Mutex<SharedValues>>>,
+    /// None until there is a value, or a clone that is to see the same ones.
+    values: OnceLock<Arc<Mutex<SharedValues>>>,
 }
 
 impl Shared {
@@ -194,18 +195,19 @@ impl Shared {
         self.lock(take)
     }
 
-    /// Makes this a fresh, empty store; in place if nobody else holds it and it was not used.
-    pub(crate) fn renew(&mut self) {
-        let unused = Arc::get_mut(&mut self.values).is_some_and(|values| values.get().is_none());
-        if !unused {
-            *self = Self::default();
-        }
-    }
-
     fn lock<R>(&self, with: impl FnOnce(&mut SharedValues) -> R) -> R {
-        let values = self.values.get_or_init(Mutex::default);
+        let values = self.values.get_or_init(Arc::default);
         // A panic in `with` leaves every value in place.
         with(&mut values.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        let values = self.values.get_or_init(Arc::default);
+        Self {
+            values: Arc::clone(values).into(),
+        }
     }
 }
 
@@ -222,9 +224,7 @@ fn take<T: 'static>(values: &mut SharedValues) -> Option<T> {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("used", &self.values.get().is_some())
-            .finish()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
@@ -247,22 +247,16 @@ mod tests {
     }
 
     #[test]
-    fn shared_values_are_one_until_renewed() {
-        let mut shared = Shared::default();
+    fn clones_of_shared_values_are_one() {
+        let shared = Shared::default();
         assert_eq!(shared.get::<u8>(), None);
         assert_eq!(shared.remove::<u8>(), None);
+        assert!(shared.values.get().is_none(), "nothing is allocated");
         let old = shared.clone();
         shared.with_default(|n: &mut u8| *n += 1);
         assert_eq!(old.get::<u8>(), Some(1));
         assert_eq!(old.insert(5_u8), Some(1));
-        shared.renew();
-        assert_eq!((shared.get::<u8>(), old.remove::<u8>()), (None, Some(5)));
-        let before = Arc::as_ptr(&shared.values);
-        shared.renew();
-        assert_eq!(
-            Arc::as_ptr(&shared.values),
-            before,
-            "an unused store is used again"
-        );
+        assert_eq!(shared.remove::<u8>(), Some(5));
+        assert_eq!(old.get::<u8>(), None);
     }
 }

@@ -64,6 +64,7 @@
 //! `milter{connection peer}`, and within a message in `message{queue_id client}`: what a filter
 //! logs itself carries them too. Failures of a filter are warnings.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
@@ -79,13 +80,16 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
-pub use crate::listener::{BoundListener, Listener, Stream};
+pub use crate::listener::{
+    Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
+};
 pub use crate::make::Cloned;
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
 pub use crate::serve::{
-    Report, Serve, ServeConnection, ServeThreads, serve, serve_connection, serve_make,
+    Handle, Report, Serve, ServeConnection, ServeThreads, Stats, serve, serve_connection,
+    serve_make,
 };
 pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};

@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tower_service::Service;
+use tracing::error;
 
+use crate::guard::guard;
 use crate::session::Peer;
 
 /// Makes the service of each connection by cloning one that is never called itself.
@@ -25,6 +27,22 @@ impl<S> Cloned<S> {
         Self {
             prototype: Arc::new(Mutex::new(prototype)),
         }
+    }
+
+    /// Clones another service from now on, also in the clones of this.
+    pub fn replace(&self, prototype: S) {
+        let before = std::mem::replace(&mut *self.lock(), prototype);
+        // Not while others wait: it may take its time, or panic.
+        if let Err(panic) = guard(|| drop(before)) {
+            error!(error = %panic, "the service that was replaced broke");
+        }
+    }
+
+    /// A prototype whose clone panicked may work the next time.
+    fn lock(&self) -> MutexGuard<'_, S> {
+        self.prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,10 +70,6 @@ impl<S: Clone> Service<Peer> for Cloned<S> {
     }
 
     fn call(&mut self, _: Peer) -> Self::Future {
-        // A prototype whose clone panics may work the next time.
-        let prototype = self.prototype.lock();
-        ready(Ok(prototype
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()))
+        ready(Ok(self.lock().clone()))
     }
 }

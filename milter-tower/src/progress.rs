@@ -37,17 +37,6 @@ impl Progress {
         self.state.requested.swap(false, Ordering::Acquire)
     }
 
-    /// A handle for the next message: the same one if nobody holds it any more.
-    pub(crate) fn renew(&mut self) {
-        match Arc::get_mut(&mut self.state) {
-            Some(state) => {
-                *state.requested.get_mut() = false;
-                state.driver.take();
-            }
-            None => *self = Self::default(),
-        }
-    }
-
     #[cfg(test)]
     fn is_requested(&self) -> bool {
         self.take(&Context::from_waker(std::task::Waker::noop()))
@@ -65,17 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_handle_says_nothing_about_the_next_message() {
-        let mut progress = Progress::default();
-        let old = progress.clone();
-        progress.renew();
-        old.send();
+    fn each_request_is_seen_once() {
+        let progress = Progress::default();
         assert!(!progress.is_requested());
-        drop(old);
-        progress.send();
-        progress.renew();
-        assert!(!progress.is_requested());
-        progress.send();
+        progress.clone().send();
         assert!(progress.is_requested() && !progress.is_requested());
     }
 }

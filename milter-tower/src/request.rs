@@ -152,8 +152,10 @@ impl Deadline {
 }
 
 /// What happened on a connection.
+// The tag is a whole word for the same reason as that of `Command`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum Event {
     /// The MTA offers to work together; always the first event.
     ///

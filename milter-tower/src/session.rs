@@ -31,6 +31,8 @@ struct Facts {
     helo: Option<Helo>,
     sender: Option<Sender>,
     recipients: Vec<Recipient>,
+    /// How many bytes the recipients take.
+    recipient_bytes: usize,
     macros: Macros,
 }
 
@@ -59,6 +61,7 @@ impl Session {
             helo: None,
             sender: None,
             recipients: Vec::new(),
+            recipient_bytes: 0,
             macros: Macros::default(),
         }))
     }
@@ -196,7 +199,27 @@ impl Session {
     }
 
     pub(crate) fn add_recipient(&mut self, recipient: Recipient) {
-        self.facts().recipients.push(recipient);
+        let facts = self.facts();
+        facts.recipient_bytes += Self::held_by(&recipient);
+        facts.recipients.push(recipient);
+    }
+
+    /// How many bytes a recipient takes.
+    pub(crate) fn held_by(recipient: &Recipient) -> usize {
+        recipient.held_bytes() + size_of::<Recipient>()
+    }
+
+    /// How many bytes an MTA made this hold.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let facts = &*self.0;
+        facts
+            .client
+            .as_ref()
+            .map_or(0, |client| client.host().len())
+            + facts.helo.as_ref().map_or(0, |helo| helo.name().len())
+            + facts.sender.as_ref().map_or(0, Sender::held_bytes)
+            + facts.recipient_bytes
+            + facts.macros.held_bytes()
     }
 
     /// Keeps the macros of a stage: names and values, each ended by a NUL.
@@ -221,7 +244,8 @@ impl Session {
         let facts = self.facts();
         facts.sender = None;
         facts.recipients.clear();
-        facts.message_data.renew();
+        facts.recipient_bytes = 0;
+        facts.message_data = Shared::default();
     }
 
     /// Forgets the SMTP session and all macros.
@@ -235,7 +259,7 @@ impl Session {
 
     /// Forgets what belonged to the connection.
     pub(crate) fn end_connection(&mut self) {
-        self.facts().connection_data.renew();
+        self.facts().connection_data = Shared::default();
     }
 
     pub(crate) fn connect(&self) -> Option<Arc<Connect>> {
@@ -322,12 +346,24 @@ impl Mta {
 pub struct Peer {
     id: u64,
     address: PeerAddr,
+    listener: Option<Arc<str>>,
 }
 
 impl Peer {
     /// A peer with the number of its connection.
     pub const fn new(id: u64, address: PeerAddr) -> Self {
-        Self { id, address }
+        Self {
+            id,
+            address,
+            listener: None,
+        }
+    }
+
+    /// The same, accepted by the listener of that name.
+    #[must_use]
+    pub fn at_listener(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.listener = Some(name.into());
+        self
     }
 
     /// The number of the connection, unique within the process: what log lines show.
@@ -338,6 +374,12 @@ impl Peer {
     /// The address.
     pub const fn address(&self) -> &PeerAddr {
         &self.address
+    }
+
+    /// The name of the listener that accepted the connection, if it has one: as
+    /// [`BoundListener::named`](crate::BoundListener::named), or its address.
+    pub fn listener(&self) -> Option<&str> {
+        self.listener.as_deref()
     }
 }
 

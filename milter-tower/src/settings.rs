@@ -6,7 +6,8 @@ use milter_core::{MAX_PAYLOAD, SmtpReply, Stage, Verdict};
 
 use crate::session::Mta;
 
-/// Time-outs, limits and what failures become, for each connection of a server.
+/// Time-outs, limits and what failures become: for each connection of a server, and where it says
+/// so for all of them together.
 ///
 /// The defaults suit a server behind stock Postfix and Sendmail.
 ///
@@ -34,6 +35,11 @@ pub struct Settings {
     pub(crate) max_payload: usize,
     pub(crate) max_recipients: usize,
     pub(crate) max_macro_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_held_bytes: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_peer: usize,
 }
 
 impl Settings {
@@ -55,6 +61,11 @@ impl Settings {
             max_payload: MAX_PAYLOAD,
             max_recipients: 10_000,
             max_macro_bytes: 64 * 1024,
+            max_headers: 10_000,
+            max_header_bytes: 1024 * 1024,
+            max_held_bytes: 256 * 1024 * 1024,
+            max_connections: 10_000,
+            max_connections_per_peer: 5_000,
         }
     }
 
@@ -114,7 +125,8 @@ impl Settings {
 
     /// How long the filter may take for an event, except at the end of the message. By default
     /// 8 s, and behind Postfix 25 s: Sendmail waits for 10 s for a reply, Postfix for 30 s. With
-    /// more than that the MTA gives up first, and does what it is configured to do.
+    /// more than that the MTA gives up first, and does what it is configured to do. Events without
+    /// a reply that come in one go share this time: behind them the MTA may wait for an answer.
     #[must_use]
     pub const fn call_timeout(mut self, time: Duration) -> Self {
         self.call_timeout = Some(time);
@@ -165,6 +177,60 @@ impl Settings {
     #[must_use]
     pub const fn max_macro_bytes(mut self, bytes: usize) -> Self {
         self.max_macro_bytes = bytes;
+        self
+    }
+
+    /// How many headers of one message are taken. By default 10,000: mail has some dozens.
+    /// A message with more is refused with `552 5.3.4`, as soon as a reply is due, and the filter
+    /// sees no more of it.
+    #[must_use]
+    pub const fn max_headers(mut self, count: usize) -> Self {
+        self.max_headers = count;
+        self
+    }
+
+    /// How many bytes of headers of one message are taken, names and values. By default 1 MiB;
+    /// Sendmail itself takes 32 KiB (`MaxHeadersLength`), Postfix 100 KiB a header
+    /// (`header_size_limit`) and any number. A message with more is refused with `552 5.3.4`, as
+    /// soon as a reply is due, and the filter sees no more of it.
+    #[must_use]
+    pub const fn max_header_bytes(mut self, bytes: usize) -> Self {
+        self.max_header_bytes = bytes;
+        self
+    }
+
+    /// How many bytes the server holds for all its connections together: envelopes, macros,
+    /// frames that are not whole yet, replies that are not read yet. By default 256 MiB; a
+    /// thousand messages in progress take some 20 MiB. What a filter keeps is not counted.
+    ///
+    /// Beyond it a recipient is refused with `452 4.3.1`, another command of the envelope gets the
+    /// failure verdict, macros are left out, and a connection with more than 4 KiB of a frame that
+    /// is not whole, or of replies that it does not read, is closed.
+    #[must_use]
+    pub const fn max_held_bytes(mut self, bytes: usize) -> Self {
+        self.max_held_bytes = bytes;
+        self
+    }
+
+    /// How many connections may be open at a time. By default 10,000, which take some 25 MiB
+    /// while they are idle: an MTA has one for each SMTP session, Postfix 100 unless told
+    /// otherwise (`default_process_limit`). The process must be allowed as many descriptors
+    /// (`LimitNOFILE=` in systemd, `ulimit -n`).
+    ///
+    /// An MTA that connects beyond it gets the failure verdict at connect, and the connection is
+    /// closed: closing it at once would let mail pass unfiltered where that is the MTA's default.
+    #[must_use]
+    pub const fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// How many connections one IP address may have open at a time; those over unix sockets have
+    /// none and are not counted here. By default 5,000: an MTA gone mad leaves room for another.
+    /// Beyond it, it gets the same answer as beyond [`max_connections`](Self::max_connections).
+    #[must_use]
+    pub const fn max_connections_per_peer(mut self, count: usize) -> Self {
+        self.max_connections_per_peer = count;
         self
     }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -34,6 +34,19 @@ impl Stop {
     pub(crate) fn raise(&self, level: Level) {
         self.0.level.fetch_max(level as u8, Ordering::SeqCst);
         self.0.notify.notify_waiters();
+    }
+
+    /// Waits until that level is reached.
+    pub(crate) async fn reached(&self, level: Level) {
+        let mut signal = self.signal();
+        std::future::poll_fn(|cx| {
+            if signal.poll(cx) >= level {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     pub(crate) fn signal(&self) -> StopSignal {

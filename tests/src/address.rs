@@ -103,6 +103,7 @@ pub fn free_port() -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wait::{self, PATIENCE};
     use std::os::unix::net::UnixListener;
 
     #[test]
@@ -113,7 +114,13 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         assert!(address.has_listener());
         drop(listener);
-        assert!(!address.has_listener());
+        wait_until_gone(&address);
+    }
+
+    /// A process that another test forks has the socket, too, until it runs its program.
+    fn wait_until_gone(address: &Address) {
+        let gone = || (!address.has_listener()).then_some(());
+        wait::until("the end of the listener", PATIENCE, gone).unwrap();
     }
 
     #[test]
@@ -125,7 +132,7 @@ mod tests {
         assert!(address.has_listener());
         drop(listener);
         assert!(path.exists());
-        assert!(!address.has_listener());
+        wait_until_gone(&address);
     }
 
     #[test]

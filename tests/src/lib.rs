@@ -12,7 +12,11 @@
 //! | [`control`] | the two files of the program `control` |
 //! | [`smtp`], [`mail`] | the client and what it sends |
 //! | [`sink`] | where the mail servers deliver everything |
-//! | [`process`], [`address`], [`wait`] | child processes, where they listen, bounded waits |
+//! | [`raw`] | a milter client that sends whatever bytes it is told to |
+//! | [`sum`] | what a filter must have seen of a message, in one number |
+//! | [`session`] | what Postfix sends to a filter, for the benchmarks |
+//! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
+//! | [`address`], [`wait`] | where things listen, bounded waits |
 //! | [`fuzz`] | what the fuzz targets do |
 
 pub mod address;
@@ -21,7 +25,11 @@ pub mod fuzz;
 pub mod mail;
 pub mod mta;
 pub mod process;
+pub mod raw;
 pub mod rig;
+pub mod session;
 pub mod sink;
 pub mod smtp;
+pub mod sum;
+pub mod usage;
 pub mod wait;

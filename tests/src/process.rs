@@ -137,11 +137,11 @@ pub fn program(name: &str) -> PathBuf {
 
 fn build(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    // TARGET/PROFILE/deps/test-HASH
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("a profile's folder");
+    // TARGET/PROFILE/deps/test-HASH, or TARGET/PROFILE/program
+    let mut folder = test.parent().expect("a folder");
+    if folder.ends_with("deps") {
+        folder = folder.parent().expect("a profile's folder");
+    }
     let profile = match folder.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
         Some(profile) => profile,

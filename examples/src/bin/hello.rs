@@ -6,16 +6,16 @@ use std::convert::Infallible;
 use std::error::Error;
 
 use clap::Parser;
-use milter_tower::{Actions, Address, Event, Needs, Request, Response, serve};
+use milter_examples::Listen;
+use milter_tower::{Actions, Event, Needs, Request, Response, serve};
 use tower::service_fn;
 
 /// Adds the header `X-Hello` to every mail
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH
-    #[arg(long, default_value = "inet:10025@127.0.0.1")]
-    listen: Address,
+    #[command(flatten)]
+    listen: Listen,
 }
 
 async fn filter(request: Request) -> Result<Response, Infallible> {
@@ -30,9 +30,8 @@ async fn filter(request: Request) -> Result<Response, Infallible> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     milter_examples::init_log();
-    let listener = Args::parse().listen.bind().await?;
-    milter_examples::print_setup(&listener.address());
-    serve(listener, service_fn(filter))
+    let listeners = Args::parse().listen.bind().await?;
+    serve(listeners, service_fn(filter))
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())

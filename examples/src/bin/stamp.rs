@@ -6,17 +6,17 @@ use std::convert::Infallible;
 use std::error::Error;
 
 use clap::Parser;
+use milter_examples::Listen;
 use milter_middleware::set_header::SetHeaderLayer;
-use milter_tower::{Address, Needs, Request, Response, serve};
+use milter_tower::{Needs, Request, Response, serve};
 use tower::{ServiceBuilder, service_fn};
 
 /// Marks every mail with a header that senders cannot forge
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH
-    #[arg(long, default_value = "inet:10025@127.0.0.1")]
-    listen: Address,
+    #[command(flatten)]
+    listen: Listen,
     /// The header's name
     #[arg(long, default_value = "X-Seen-By")]
     name: String,
@@ -34,9 +34,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let filter = ServiceBuilder::new()
         .layer(SetHeaderLayer::overriding(args.name, args.value)?)
         .service(filter);
-    let listener = args.listen.bind().await?;
-    milter_examples::print_setup(&listener.address());
-    serve(listener, filter)
+    serve(args.listen.bind().await?, filter)
+        .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())

@@ -18,8 +18,12 @@ use crate::response::Response;
 use crate::session::{Mta, Peer, client_for_log};
 
 /// The most that a service may take to hear of an end: nobody waits for its answer, but the MTA
-/// may wait for the answer to its next command.
-const END_TIME: Duration = Duration::from_secs(5);
+/// may wait for the answer to its next command. Two ends may come in a row, of a message and of
+/// its session, and Sendmail waits for 10 s.
+const END_TIME: Duration = Duration::from_secs(4);
+
+/// What part of the time a service has that may replace one that works.
+const HURRY: u32 = 4;
 
 impl<IO, M, S> Driver<IO, M, S>
 where
@@ -31,41 +35,55 @@ where
 {
     /// Makes a service for this connection.
     pub(super) async fn make(&mut self) -> Called<()> {
-        let limit = self.settings.time_for(None, Mta::Unknown);
-        let start = Instant::now();
-        let deadline = after(self.since.unwrap_or(start), limit);
-        let call = self.link.call(start, deadline, None, false);
+        self.generation = self.link.control().generation();
+        let limit = self.limit(None, Mta::Unknown);
+        let deadline = after(self.since.unwrap_or_else(Instant::now), limit);
+        let call = self.link.call(deadline, None, false);
         let peer = self.session.peer().clone();
         self.filter
             .renew(&mut self.link, call, limit, peer, &self.span)
             .await
     }
 
+    /// The time that a call may take.
+    fn limit(&self, stage: Option<Stage>, mta: Mta) -> Duration {
+        let limit = self.settings.time_for(stage, mta);
+        if self.hurry { limit / HURRY } else { limit }
+    }
+
     /// Asks the service, minding the MTA meanwhile.
-    pub(super) async fn ask(&mut self, event: Event, stage: Option<Stage>) -> Called<Response> {
+    // No `async fn`: that would keep the event twice.
+    pub(super) fn ask(
+        &mut self,
+        event: Event,
+        stage: Option<Stage>,
+    ) -> impl Future<Output = Called<Response>> {
         let mta = self.session.mta();
-        let mut limit = self.settings.time_for(stage, mta);
-        let start = Instant::now();
-        let mut deadline = after(self.since.unwrap_or(start), limit);
+        let has_reply = stage.is_some_and(|stage| self.has_reply(stage));
+        let mut limit = self.limit(stage, mta);
+        let mut since = self.since.unwrap_or_else(Instant::now);
         if event.is_end() {
             limit = limit.min(END_TIME);
-            deadline = deadline.min(after(start, limit));
+            since = Instant::now();
+        } else if stage.is_some() && !has_reply {
+            // The MTA goes on meanwhile, and may wait for the answer to its next command: events
+            // that came in one go share the time of a call, and one reading of the clock.
+            self.since = Some(since);
         }
-        let at_end = stage == Some(Stage::EndOfMessage);
+        let deadline = after(since, limit);
+        let progress = match &event {
+            Event::EndOfMessage(progress) => Some(progress.clone()),
+            _ => None,
+        };
         // Sendmail takes progress at the end of the message only (Q10).
-        let ticks =
-            at_end || (mta == Mta::Postfix && stage.is_some_and(|stage| self.has_reply(stage)));
-        let mut call = self
-            .link
-            .call(start, deadline, at_end.then_some(&self.progress), ticks);
+        let ticks = progress.is_some() || (mta == Mta::Postfix && has_reply);
+        let mut call = self.link.call(deadline, progress, ticks);
         if event.is_end() {
             call = call.unwatched();
         }
         let request = Request::with_deadline(event, self.session.clone(), Deadline::at(deadline));
         let span = self.message.span_or(&self.span);
-        self.filter
-            .ask(&mut self.link, call, limit, request, span)
-            .await
+        self.filter.ask(&mut self.link, call, limit, request, span)
     }
 
     /// Tells the service that something ended.

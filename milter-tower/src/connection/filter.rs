@@ -1,7 +1,8 @@
 //! The service of one connection: made, called, and replaced when it breaks.
 
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
@@ -15,10 +16,14 @@ use crate::response::Response;
 use crate::session::Peer;
 
 /// The service of a connection, and what makes it.
-pub(super) struct Filter<M, S> {
+pub(super) struct Filter<M, S: Service<Request>> {
     make: M,
     /// None before the negotiation, and after it broke.
     service: Option<S>,
+    /// Where the futures of calls run, one after the other.
+    place: Place<S::Future>,
+    /// One that was replaced and has to be told of its end. That is rare.
+    retired: Option<Box<S>>,
     /// The service works but is of no use: it hears of the end and nothing else.
     condemned: bool,
     /// The last request got as far as the service: it was ready and was called.
@@ -28,11 +33,13 @@ pub(super) struct Filter<M, S> {
 /// What came of a call.
 pub(super) type Called<T> = Result<Result<T, Failure>, Lost>;
 
-impl<M, S> Filter<M, S> {
+impl<M, S: Service<Request>> Filter<M, S> {
     pub(super) const fn new(make: M) -> Self {
         Self {
             make,
             service: None,
+            place: Place(None),
+            retired: None,
             condemned: false,
             reached: false,
         }
@@ -57,6 +64,35 @@ impl<M, S> Filter<M, S> {
         self.reached
     }
 
+    /// Takes the service out.
+    pub(super) fn take(&mut self) -> Option<S> {
+        self.condemned = false;
+        self.service.take()
+    }
+
+    /// Puts a service in the place of none.
+    pub(super) fn put(&mut self, service: Option<S>) {
+        self.service = service;
+    }
+
+    /// Keeps a service until it can be told of its end.
+    pub(super) fn retire(&mut self, service: Option<S>) {
+        self.retired = service.map(Box::new);
+    }
+
+    pub(super) const fn has_retired(&self) -> bool {
+        self.retired.is_some()
+    }
+
+    pub(super) fn take_retired(&mut self) -> Option<S> {
+        self.retired.take().map(|service| *service)
+    }
+
+    /// Gives back the memory that calls took. To be called between messages.
+    pub(super) fn shrink(&mut self) {
+        self.place = Place(None);
+    }
+
     /// Drops the service: it gets nothing more.
     pub(super) fn discard(&mut self) {
         self.condemned = false;
@@ -77,8 +113,8 @@ where
     pub(super) async fn renew<IO>(
         &mut self,
         link: &mut Link<IO>,
-        mut call: Call<'_>,
-        limit: std::time::Duration,
+        mut call: Call,
+        limit: Duration,
         peer: Peer,
         span: &Span,
     ) -> Called<()>
@@ -86,10 +122,17 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         self.discard();
+        let (mut peer, mut place) = (Some(peer), Place(None));
+        let made = std::future::poll_fn(|cx| {
+            let made = place.poll(&mut self.make, &mut peer, span, cx);
+            or_interrupted(made, peer.is_none(), limit, || {
+                link.poll_interrupt(cx, &mut call)
+            })
+        })
+        .await;
         // What makes services is asked again even if it panicked.
-        let marks = &mut Marks::default();
-        let made = drive(&mut self.make, peer, link, &mut call, limit, span, marks).await?;
-        Ok(made
+        let _ = place.clear(span);
+        Ok(made?
             .map(|service| self.service = Some(service))
             .map_err(|failure| match failure {
                 Failure::Error(error) | Failure::NotReady(error) => Failure::Make(error),
@@ -98,108 +141,103 @@ where
     }
 
     /// Asks the service, and drops it if it breaks.
-    pub(super) async fn ask<IO>(
+    // No `async fn`: that would keep the request twice.
+    pub(super) fn ask<IO>(
         &mut self,
         link: &mut Link<IO>,
-        mut call: Call<'_>,
-        limit: std::time::Duration,
+        mut call: Call,
+        limit: Duration,
         request: Request,
         span: &Span,
-    ) -> Called<Response>
+    ) -> impl Future<Output = Called<Response>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         self.reached = false;
-        let Some(service) = self.service.as_mut().filter(|_| !self.condemned) else {
-            return Ok(Err(Failure::Broken));
-        };
-        let mut marks = Marks::default();
-        let called = drive(service, request, link, &mut call, limit, span, &mut marks).await;
-        self.reached = marks.called;
-        if marks.broke || matches!(&called, Ok(Err(failure)) if failure.breaks_service()) {
-            self.discard();
-        }
-        called
+        let mut request = Some(request);
+        std::future::poll_fn(move |cx| {
+            let Some(service) = self.service.as_mut().filter(|_| !self.condemned) else {
+                return Poll::Ready(Ok(Err(Failure::Broken)));
+            };
+            let asked = self.place.poll(service, &mut request, span, cx);
+            self.reached = request.is_none();
+            let mut called = ready!(or_interrupted(asked, self.reached, limit, || {
+                link.poll_interrupt(cx, &mut call)
+            }));
+            let dropped = self.place.clear(span);
+            if matches!(&called, Ok(Err(failure)) if failure.breaks_service()) || dropped.is_err() {
+                self.discard();
+            }
+            if let Err(panic) = dropped {
+                called = called.map(|_| Err(panic));
+            }
+            Poll::Ready(called)
+        })
     }
 }
 
-/// What is to be known of a call even when nobody waits for its answer any more.
-#[derive(Default)]
-struct Marks {
-    /// The service was called.
-    called: bool,
-    /// The future panicked when it was dropped.
-    broke: bool,
-}
-
-/// Calls a service, minding the connection meanwhile. Panics are caught wherever they come from.
-async fn drive<IO, T, R>(
-    service: &mut T,
-    request: R,
-    link: &mut Link<IO>,
-    call: &mut Call<'_>,
-    limit: std::time::Duration,
-    span: &Span,
-    marks: &mut Marks,
-) -> Called<T::Response>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-    T: Service<R>,
-    T::Error: Into<BoxError>,
-{
-    let mut interrupt = |cx: &mut std::task::Context<'_>, link: &mut Link<IO>| {
-        link.poll_interrupt(cx, call)
-            .map(|interrupt| match interrupt {
-                Interrupt::Deadline => Ok(limit),
-                Interrupt::Lost(lost) => Err(lost),
-            })
-    };
-
-    let ready = std::future::poll_fn(|cx| {
-        let ready = guard(|| {
-            let ready = span.in_scope(|| service.poll_ready(cx));
-            ready.map_err(|error| Failure::NotReady(error.into()))
-        });
-        match ready {
-            Ok(Poll::Ready(ready)) => Poll::Ready(Ok(ready)),
-            Ok(Poll::Pending) => {
-                interrupt(cx, link).map(|passed| passed.map(|t| Err(Failure::NotReadyInTime(t))))
-            }
-            Err(panic) => Poll::Ready(Ok(Err(panic))),
-        }
-    });
-    if let Err(failure) = ready.await? {
-        return Ok(Err(failure));
+/// The result of a call, or else what came in its stead.
+fn or_interrupted<T>(
+    called: Poll<Result<T, Failure>>,
+    reached: bool,
+    limit: Duration,
+    interrupt: impl FnOnce() -> Poll<Interrupt>,
+) -> Poll<Called<T>> {
+    if let Poll::Ready(called) = called {
+        return Poll::Ready(Ok(called));
     }
-
-    marks.called = true;
-    let future = match guard(|| span.in_scope(|| service.call(request))) {
-        Ok(future) => future,
-        Err(panic) => return Ok(Err(panic)),
-    };
-    let mut future = pin!(Some(future));
-    let called = std::future::poll_fn(|cx| {
-        let Some(running) = future.as_mut().as_pin_mut() else {
-            return Poll::Pending;
-        };
-        let polled = guard(|| {
-            let polled = span.in_scope(|| running.poll(cx));
-            polled.map_err(|error| Failure::Error(error.into()))
-        });
-        match polled {
-            Ok(Poll::Ready(called)) => Poll::Ready(Ok(called)),
-            Ok(Poll::Pending) => {
-                interrupt(cx, link).map(|passed| passed.map(|t| Err(Failure::Deadline(t))))
-            }
-            Err(panic) => Poll::Ready(Ok(Err(panic))),
-        }
+    interrupt().map(|interrupt| match interrupt {
+        Interrupt::Deadline if reached => Ok(Err(Failure::Deadline(limit))),
+        Interrupt::Deadline => Ok(Err(Failure::NotReadyInTime(limit))),
+        Interrupt::Lost(lost) => Err(lost),
     })
-    .await;
-    match guard(|| span.in_scope(|| future.set(None))) {
-        Ok(()) => called,
-        Err(panic) => {
-            marks.broke = true;
-            called.map(|_| Err(panic))
+}
+
+/// Memory for the future of a call: allocated for the first one and used for all that follow.
+struct Place<F>(Option<Pin<Box<Option<F>>>>);
+
+impl<F> Place<F> {
+    /// Calls a service, unless that was done, and polls what it returned. Panics are caught
+    /// wherever they come from.
+    ///
+    /// The request is taken when the service is called. Unless the result is the service's own,
+    /// a future may be left: see [`clear`](Self::clear).
+    fn poll<T, R>(
+        &mut self,
+        service: &mut T,
+        request: &mut Option<R>,
+        span: &Span,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T::Response, Failure>>
+    where
+        T: Service<R, Future = F>,
+        T::Error: Into<BoxError>,
+        F: Future<Output = Result<T::Response, T::Error>>,
+    {
+        let place = self.0.get_or_insert_with(|| Box::pin(None));
+        let poll = || {
+            if request.is_some() {
+                let ready = ready!(service.poll_ready(cx));
+                ready.map_err(|error| Failure::NotReady(error.into()))?;
+            }
+            if let Some(request) = request.take() {
+                place.set(Some(service.call(request)));
+            }
+            let Some(future) = place.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            let called = ready!(future.poll(cx));
+            place.set(None);
+            Poll::Ready(called.map_err(|error| Failure::Error(error.into())))
+        };
+        guard(|| span.in_scope(poll)).unwrap_or_else(|panic| Poll::Ready(Err(panic)))
+    }
+
+    /// Drops a future that did not end.
+    fn clear(&mut self, span: &Span) -> Result<(), Failure> {
+        match &mut self.0 {
+            Some(place) if place.is_some() => guard(|| span.in_scope(|| place.set(None))),
+            _ => Ok(()),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows what the frames mean. Replies are collected and written when no whole
 //! frame is left to read, directly before any wait.
+//!
+//! The buffers are lent: a connection that waits has none.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,19 +17,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::codec::Framed;
 
+use super::buffer;
 use crate::clock::after;
 use crate::progress::Progress;
+use crate::serve::{Control, Held};
 use crate::settings::Settings;
 use crate::stop::{Level, StopSignal};
 
 /// The largest payload before the negotiation: an offer has twelve bytes.
 const MAX_FIRST_PAYLOAD: usize = 4096;
-/// What the read buffer shrinks to between messages: most commands fit.
-const SMALL_READ: usize = 256;
-/// What the write buffer shrinks to between messages.
+/// What the write buffer begins with: most replies have no payload.
 const SMALL_WRITE: usize = 64;
 /// How much is collected before it is written without a wait.
 const WRITE_BOUNDARY: usize = 64 * 1024;
+/// What a connection may have in its buffers even when all together hold too much.
+const SMALL_HELD: usize = 4096;
 /// In how many steps silence is measured.
 const IDLE_STEPS: u32 = 8;
 
@@ -40,6 +44,8 @@ pub(super) enum Lost {
     Codec(CodecError),
     /// It took too long.
     Timeout(&'static str),
+    /// All connections together hold too much, and this one would hold more.
+    Full,
     /// The server stops, and this is a good moment.
     Drained,
     /// The server stops at once.
@@ -55,42 +61,78 @@ pub(super) enum Interrupt {
 }
 
 pub(super) struct Link<IO> {
+    /// What it reads into has memory while frames are left to read, or a part of one; what it
+    /// writes from has some until the end of a message.
     framed: Framed<IO, FilterCodec>,
-    /// The frame that came while a call was pending.
-    ahead: Option<Command>,
+    /// The frame that came while a call was pending. That is rare.
+    ahead: Option<Box<Command>>,
     clock: Clock,
-    stop: Option<StopSignal>,
+    stop: StopSignal,
     settings: Arc<Settings>,
+    held: Held,
+    /// How many of the bytes held are not in the buffers.
+    kept: usize,
     /// Until when the MTA must have negotiated.
     handshake: Option<Instant>,
     /// Until when the frame that has begun must be whole.
     frame: Option<Instant>,
     /// Until when the replies must be written.
-    write: Option<Instant>,
+    written: Option<Instant>,
     idle: Idle,
-    /// The read buffer was used for more than small frames.
-    grown: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
-    pub(super) fn new(io: IO, settings: Arc<Settings>, stop: Option<StopSignal>) -> Self {
+    pub(super) fn new(io: IO, settings: Arc<Settings>, control: Arc<Control>) -> Self {
         let mut codec = FilterCodec::new();
         codec.set_max_read(MAX_FIRST_PAYLOAD.min(settings.max_payload));
-        let mut framed = Framed::with_capacity(io, codec, SMALL_READ);
-        *framed.write_buffer_mut() = BytesMut::with_capacity(SMALL_WRITE);
-        framed.set_backpressure_boundary(WRITE_BOUNDARY);
+        let mut framed = Framed::with_capacity(io, codec, 0);
+        *framed.write_buffer_mut() = BytesMut::new();
         Self {
             framed,
             ahead: None,
             clock: Clock::default(),
-            stop,
+            stop: control.stop.signal(),
+            held: Held::new(control),
+            kept: 0,
             handshake: Some(after(Instant::now(), settings.handshake_timeout)),
             frame: None,
-            write: None,
+            written: None,
             idle: Idle::default(),
-            grown: false,
             settings,
         }
+    }
+
+    /// What the connections of the server share.
+    pub(super) fn control(&self) -> &Arc<Control> {
+        self.held.control()
+    }
+
+    /// Takes note of how many bytes are held besides the buffers. Whether all connections together
+    /// hold too much.
+    pub(super) fn keep(&mut self, bytes: usize) -> bool {
+        self.kept = bytes;
+        self.hold()
+    }
+
+    /// Counts what is held: what is kept, frames that are not whole, replies that are not read.
+    fn hold(&mut self) -> bool {
+        let bytes = self.kept + self.buffered();
+        self.held.set(bytes, self.settings.max_held_bytes)
+    }
+
+    /// Whether all connections hold too much, and this one has its part in that. Nothing is asked
+    /// of an MTA that has not negotiated, and what is needed for that is little.
+    fn is_to_close(&mut self) -> bool {
+        self.hold() && self.buffered() > SMALL_HELD && self.is_agreed()
+    }
+
+    /// Whether the MTA has negotiated.
+    const fn is_agreed(&self) -> bool {
+        self.handshake.is_none()
+    }
+
+    fn buffered(&self) -> usize {
+        self.framed.read_buffer().len() + self.queued()
     }
 
     /// Takes note that the MTA has negotiated, and how large replies may be.
@@ -108,16 +150,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         between_messages: bool,
     ) -> Poll<Result<Command, Lost>> {
         if let Some(command) = self.ahead.take() {
-            return Poll::Ready(Ok(command));
+            return Poll::Ready(Ok(*command));
+        }
+        if self.queued() >= WRITE_BOUNDARY {
+            ready!(self.poll_flushed(cx))?;
         }
         // While whole frames are left to read the replies can wait.
-        if !self.framed.codec().has_frame(self.framed.read_buffer()) {
+        if self.queued() > 0 && !self.framed.codec().has_frame(self.framed.read_buffer()) {
             if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(lost));
             }
         }
         if let Poll::Ready(command) = self.poll_read(cx) {
             return Poll::Ready(command);
+        }
+        if between_messages && self.queued() == 0 {
+            *self.framed.write_buffer_mut() = BytesMut::new();
         }
         match self.poll_stop(cx) {
             Level::Cut => return Poll::Ready(Err(Lost::Cut)),
@@ -143,7 +191,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     pub(super) fn poll_interrupt(
         &mut self,
         cx: &mut Context<'_>,
-        call: &mut Call<'_>,
+        call: &mut Call,
     ) -> Poll<Interrupt> {
         loop {
             match self.poll_flush(cx) {
@@ -153,15 +201,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 _ => {}
             }
             // Nothing is piled up for an MTA that does not read.
-            let reads = self.framed.write_buffer().is_empty();
-            if reads && call.progress.is_some_and(|progress| progress.take(cx)) {
-                self.put(&Reply::Progress);
+            let reads = self.queued() == 0;
+            if reads && call.progress.as_ref().is_some_and(|it| it.take(cx)) {
+                self.send_progress();
                 continue;
             }
             if call.watches {
                 if self.ahead.is_none() {
                     match self.poll_read(cx) {
-                        Poll::Ready(Ok(command)) => self.ahead = Some(command),
+                        Poll::Ready(Ok(command)) => self.ahead = Some(Box::new(command)),
                         Poll::Ready(Err(lost)) => return Poll::Ready(Interrupt::Lost(lost)),
                         Poll::Pending => self.watch_partial_frame(),
                     }
@@ -170,7 +218,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                     return Poll::Ready(Interrupt::Lost(Lost::Cut));
                 }
             }
-            let write = self.write.filter(|_| call.watches);
+            let write = self.written.filter(|_| call.watches);
             let due = [call.tick, write]
                 .into_iter()
                 .flatten()
@@ -186,35 +234,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             if call.tick.is_some_and(|tick| now >= tick) {
                 call.tick = Some(after(now, self.settings.progress_interval));
                 if reads {
-                    self.put(&Reply::Progress);
+                    self.send_progress();
                 }
             }
         }
     }
 
-    /// Queues a reply. A large one waits until the MTA has read what was queued before.
-    pub(super) async fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
-        if self.framed.write_buffer().len() >= WRITE_BOUNDARY {
-            self.flush().await?;
+    /// Queues a reply. No command is read while too much is queued.
+    pub(super) fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
+        if self.framed.write_buffer().capacity() == 0 {
+            self.framed.write_buffer_mut().reserve(SMALL_WRITE);
         }
         let sent = Pin::new(&mut self.framed).start_send(reply);
         sent.map_err(Lost::Codec)
     }
 
+    /// Queues a reply that may be large: it waits until the MTA has read what was queued before.
+    pub(super) async fn send_large(&mut self, reply: &Reply) -> Result<(), Lost> {
+        if self.queued() >= WRITE_BOUNDARY {
+            self.flush().await?;
+        }
+        self.send(reply)
+    }
+
     /// Writes what is queued.
     pub(super) async fn flush(&mut self) -> Result<(), Lost> {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = self.poll_flush(cx) {
-                return Poll::Ready(done);
-            }
-            if self.poll_stop(cx) == Level::Cut {
-                return Poll::Ready(Err(Lost::Cut));
-            }
-            let due = self.write.unwrap_or_else(Instant::now);
-            ready!(self.clock.poll_until(cx, due));
-            Poll::Ready(Err(TOO_SLOW_TO_READ))
-        })
-        .await
+        std::future::poll_fn(|cx| self.poll_flushed(cx)).await
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if let Poll::Ready(done) = self.poll_flush(cx) {
+            return Poll::Ready(done);
+        }
+        if self.poll_stop(cx) == Level::Cut {
+            return Poll::Ready(Err(Lost::Cut));
+        }
+        if self.is_to_close() {
+            return Poll::Ready(Err(Lost::Full));
+        }
+        let due = self.written.unwrap_or_else(Instant::now);
+        ready!(self.clock.poll_until(cx, due));
+        Poll::Ready(Err(TOO_SLOW_TO_READ))
     }
 
     /// Writes what can be written at once.
@@ -227,65 +287,62 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         .await;
     }
 
-    /// Gives back the memory that a message took. To be called between messages.
-    pub(super) fn shrink(&mut self) {
-        if self.grown && self.framed.read_buffer().is_empty() {
-            self.grown = false;
-            *self.framed.read_buffer_mut() = BytesMut::with_capacity(SMALL_READ);
-        }
-        let write = self.framed.write_buffer_mut();
-        if write.is_empty() && write.capacity() > 4096 {
-            *write = BytesMut::with_capacity(SMALL_WRITE);
-        }
-    }
-
-    /// A call that began at `start` and may take until `deadline`; with `ticks` the MTA is told
-    /// meanwhile that work goes on.
-    pub(super) fn call<'p>(
-        &self,
-        start: Instant,
-        deadline: Instant,
-        progress: Option<&'p Progress>,
-        ticks: bool,
-    ) -> Call<'p> {
+    /// A call that may take until `deadline`; with `ticks` the MTA is told meanwhile that work goes
+    /// on.
+    pub(super) fn call(&self, deadline: Instant, progress: Option<Progress>, ticks: bool) -> Call {
         Call {
             deadline,
-            tick: ticks.then(|| after(start, self.settings.progress_interval)),
+            tick: ticks.then(|| after(Instant::now(), self.settings.progress_interval)),
             progress,
             watches: true,
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Command, Lost>> {
-        let next = match Pin::new(&mut self.framed).poll_next(cx) {
-            Poll::Ready(next) => next,
-            Poll::Pending => {
-                // The codec has reserved for what it waits for.
-                self.grown |= self.framed.read_buffer().capacity() > SMALL_READ;
+        if self.framed.read_buffer().is_empty() {
+            buffer::borrow(self.framed.read_buffer_mut());
+        }
+        loop {
+            let Poll::Ready(next) = Pin::new(&mut self.framed).poll_next(cx) else {
+                if self.framed.read_buffer().is_empty() {
+                    buffer::give_back(self.framed.read_buffer_mut());
+                }
+                if self.is_to_close() {
+                    return Poll::Ready(Err(Lost::Full));
+                }
                 return Poll::Pending;
-            }
-        };
-        self.frame = None;
-        self.idle.active = true;
-        Poll::Ready(match next {
-            Some(Ok(command)) => Ok(command),
-            Some(Err(error)) => Err(Lost::Codec(error)),
-            None => Err(Lost::Eof),
-        })
+            };
+            self.frame = None;
+            self.idle.active = true;
+            return Poll::Ready(match next {
+                // Postfix sends one before each header and each piece of the body (C28).
+                Some(Ok(Command::Macros(set))) if set.stage().is_none() && self.is_agreed() => {
+                    continue;
+                }
+                Some(Ok(command)) => Ok(command),
+                Some(Err(error)) => Err(Lost::Codec(error)),
+                None => Err(Lost::Eof),
+            });
+        }
+    }
+
+    /// How many bytes of replies wait to be written.
+    fn queued(&self) -> usize {
+        self.framed.write_buffer().len()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        if self.framed.write_buffer().is_empty() {
+        if self.queued() == 0 {
             return Poll::Ready(Ok(()));
         }
         match Sink::<&Reply>::poll_flush(Pin::new(&mut self.framed), cx) {
             Poll::Ready(flushed) => {
-                self.write = None;
+                self.written = None;
                 Poll::Ready(flushed.map_err(Lost::Codec))
             }
             Poll::Pending => {
                 let time = self.settings.write_timeout;
-                self.write
+                self.written
                     .get_or_insert_with(|| after(Instant::now(), time));
                 Poll::Pending
             }
@@ -293,7 +350,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     }
 
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Level {
-        self.stop.as_mut().map_or(Level::Run, |stop| stop.poll(cx))
+        self.stop.poll(cx)
     }
 
     /// Starts the clock of a frame that has begun.
@@ -305,7 +362,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
 
     /// When the MTA must have done what it is about to do, if it is about to do anything.
     fn io_due(&self) -> Option<Instant> {
-        [self.handshake, self.frame, self.write]
+        [self.handshake, self.frame, self.written]
             .into_iter()
             .flatten()
             .min()
@@ -318,33 +375,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             Some(Lost::Timeout("the MTA did not negotiate in time"))
         } else if passed(self.frame) {
             Some(Lost::Timeout("the MTA began a frame and did not end it"))
-        } else if passed(self.write) {
+        } else if passed(self.written) {
             Some(TOO_SLOW_TO_READ)
         } else {
             None
         }
     }
 
-    /// Queues a small reply at once.
-    fn put(&mut self, reply: &Reply) {
+    fn send_progress(&mut self) {
         // A frame without payload always fits.
-        let _ = Pin::new(&mut self.framed).start_send(reply);
+        let _ = self.send(&Reply::Progress);
     }
 }
 
 const TOO_SLOW_TO_READ: Lost = Lost::Timeout("the MTA did not read the replies in time");
 
 /// A call of the service that is under way.
-pub(super) struct Call<'p> {
+pub(super) struct Call {
     deadline: Instant,
     /// When the MTA is next told that work goes on.
     tick: Option<Instant>,
-    progress: Option<&'p Progress>,
+    progress: Option<Progress>,
     /// Whether the MTA's going away ends the call.
     watches: bool,
 }
 
-impl Call<'_> {
+impl Call {
     /// The same, but the call goes on when the MTA goes away: it only tells of an end.
     pub(super) fn unwatched(self) -> Self {
         Self {

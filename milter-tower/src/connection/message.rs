@@ -4,21 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::{
-    Command, Connect, EnhancedCode, MacroStage, Modification, ModificationKind, Recipient, Reply,
-    ReplyMode, SmtpReply, Stage, Verdict,
+    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, ReplyMode,
+    Stage, Verdict,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use tower_service::Service;
 use tracing::{Span, field};
 
+use super::filter::Called;
 use super::link::Lost;
-use super::{Driver, End, Message, Scope, needs_of};
+use super::{Driver, End, Message, Scope};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard::guard;
+use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::session::{Peer, Session, client_for_log, is_refused_recipient};
+
+/// A verdict and the edits that go with it.
+type Judgement = (Verdict, Vec<Modification>);
 
 impl<IO, M, S> Driver<IO, M, S>
 where
@@ -35,98 +39,71 @@ where
             queue_id = field::Empty,
             client = self.session.client().map(client_for_log).map(field::display),
         ));
-    }
-
-    /// Replaces a service that broke, where something new begins: what is left of the message at
-    /// which it broke fails.
-    pub(super) async fn mend(&mut self, before: Stage) -> Result<(), End> {
-        if !self.filter.is_broken() || self.standing.is_some() {
-            return Ok(());
-        }
-        // The MTA waits for the answer to this command only.
-        self.since.get_or_insert_with(Instant::now);
-        if let Err(failure) = self.introduce(before).await? {
-            self.filter.condemn();
-            let verdict = self.settings.on_failure.verdict();
-            if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, verdict.clone()));
-            }
-            self.log_failure("replace", failure, Some(&verdict));
-        }
-        Ok(())
-    }
-
-    /// Tells a service that could not replace another one that it is not needed.
-    pub(super) async fn dismiss(&mut self) {
-        if self.filter.take_condemned() {
-            self.link.start_flush().await;
-            self.tell(Event::Close).await;
-            self.filter.discard();
-        }
+        self.message.busy = Some(self.link.control().begin_message());
     }
 
     /// Asks the service about a command and answers the MTA.
     pub(super) async fn deliver(&mut self, command: Command, stage: Stage) -> Result<(), End> {
-        let (event, recipient) = match command {
-            Command::EndOfMessage(rest) => {
-                if !rest.is_empty() {
-                    // C42: data in the last frame is a last piece of the body.
-                    let verdict = self.last_piece(rest).await?;
-                    if verdict.ends_message_at(Stage::Body) {
-                        return self.settle(stage, verdict, Vec::new()).await;
-                    }
+        let command = match command {
+            Command::EndOfMessage(rest) if !rest.is_empty() => {
+                // C42: data in the last frame is a last piece of the body.
+                let (verdict, _) = self.judge(Event::Body(rest), Stage::Body).await?;
+                if verdict.ends_message_at(Stage::Body) {
+                    return self.settle(stage, verdict, Vec::new()).await;
                 }
-                self.session.enter(MacroStage::EndOfMessage);
-                self.progress.renew();
-                (Event::EndOfMessage(self.progress.clone()), None)
+                Command::EndOfMessage(Bytes::new())
             }
-            Command::Rcpt(recipient) => {
-                self.session.enter(MacroStage::Rcpt);
-                if self.session.recipients().len() >= self.settings.max_recipients {
-                    return self.refuse_recipient().await;
-                }
-                let kept = recipient.to_owned_copy();
-                (Event::Rcpt(kept.clone()), Some(kept))
-            }
-            other => (self.write_down(other), None),
+            other => other,
         };
-        self.record_queue_id(stage);
-        let (verdict, edits) = self.judge(event, stage).await?;
-        if let Some(recipient) = recipient {
+        let (verdict, edits) = match self.write_down(command, stage) {
+            Ok(event) => {
+                self.record_queue_id(stage);
+                if let Some(verdict) = self.foregone(stage) {
+                    (verdict, Vec::new())
+                } else {
+                    let asked = self.ask(event, Some(stage)).await;
+                    self.judged(stage, asked)?
+                }
+            }
+            Err(verdict) => (verdict, Vec::new()),
+        };
+        if let Some(recipient) = self.message.recipient.take() {
             self.keep_recipient(recipient, &verdict);
+        }
+        if edits.is_empty() && !verdict.ends_message_at(stage) {
+            self.answer(stage, &verdict)?;
+            return Ok(());
         }
         self.settle(stage, verdict, edits).await
     }
 
-    /// Answers a recipient beyond the limit.
-    // RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest in another message.
-    async fn refuse_recipient(&mut self) -> Result<(), End> {
-        self.message.surplus += 1;
-        if self.message.surplus == 1 {
-            // Logged once; where no reply is due the message fails at the next one.
-            self.fail(
-                Stage::Rcpt,
-                Failure::TooManyRecipients(self.settings.max_recipients),
-            );
-        }
-        let verdict = if self.has_reply(Stage::Rcpt) {
-            too_many_recipients()
-        } else {
-            Verdict::Continue
-        };
-        self.settle(Stage::Rcpt, verdict, Vec::new()).await
-    }
-
-    /// Asks the service about the piece of the body that came with the end of the message.
-    async fn last_piece(&mut self, rest: Bytes) -> Result<Verdict, End> {
-        let (verdict, _) = self.judge(Event::Body(rest), Stage::Body).await?;
-        Ok(verdict)
-    }
-
     /// Keeps the facts of a command. What is kept is copied, so that it holds no buffer.
-    fn write_down(&mut self, command: Command) -> Event {
+    ///
+    /// What the service is asked; or the answer, if the command is beyond a limit.
+    fn write_down(&mut self, command: Command, stage: Stage) -> Result<Event, Verdict> {
         let session = &mut self.session;
-        match command {
+        let event = match command {
+            Command::Header(header) => {
+                return match self.header_limit(&header) {
+                    None => Ok(Event::Header(header)),
+                    Some(failure) => Err(self.refuse_headers(failure)),
+                };
+            }
+            Command::Rcpt(recipient) => {
+                session.enter(MacroStage::Rcpt);
+                if let Some(failure) = self.recipient_limit(&recipient) {
+                    return Err(self.refuse_recipient(failure));
+                }
+                let recipient = recipient.to_owned_copy();
+                self.message.recipient = Some(recipient.clone());
+                return Ok(Event::Rcpt(recipient));
+            }
+            Command::EndOfMessage(_) => {
+                session.enter(MacroStage::EndOfMessage);
+                return Ok(Event::EndOfMessage(Progress::default()));
+            }
+            Command::Body(body) => Event::Body(body),
+            Command::Unknown(line) => Event::Unknown(line),
             Command::Connect(connect) => {
                 session.enter(MacroStage::Connect);
                 let client = Arc::new(Connect::to_owned_copy(&connect));
@@ -149,16 +126,18 @@ where
                 session.enter(MacroStage::Data);
                 Event::Data
             }
-            Command::Unknown(line) => Event::Unknown(line),
-            Command::Header(header) => Event::Header(header),
             Command::EndOfHeaders => {
                 session.enter(MacroStage::EndOfHeaders);
                 Event::EndOfHeaders
             }
-            Command::Body(body) => Event::Body(body),
             // The state machine delivers no other command.
             _ => Event::Close,
+        };
+        if self.holds_too_much() {
+            let failure = Failure::TooMuchHeld(self.settings.max_held_bytes);
+            return Err(self.fail(stage, failure));
         }
+        Ok(event)
     }
 
     fn keep_recipient(&mut self, recipient: Recipient, verdict: &Verdict) {
@@ -169,32 +148,32 @@ where
     }
 
     /// The verdict on an event, and the edits; failures are verdicts here.
-    async fn judge(
-        &mut self,
-        event: Event,
-        stage: Stage,
-    ) -> Result<(Verdict, Vec<Modification>), End> {
-        if let Some((_, verdict)) = &self.standing {
-            let verdict = if self.has_reply(stage) {
-                verdict.clone()
-            } else {
-                Verdict::Continue
-            };
+    async fn judge(&mut self, event: Event, stage: Stage) -> Result<Judgement, End> {
+        if let Some(verdict) = self.foregone(stage) {
             return Ok((verdict, Vec::new()));
         }
-        if !self.agreement.delivers(stage) || stage == Stage::Body && self.message.skips {
-            return Ok((Verdict::Continue, Vec::new()));
-        }
-        if !self.has_reply(stage) {
-            // The MTA goes on meanwhile, and may wait for the answer to its next command.
-            self.since.get_or_insert_with(Instant::now);
-        }
         let asked = self.ask(event, Some(stage)).await;
+        self.judged(stage, asked)
+    }
+
+    /// The verdict where the service is not asked.
+    fn foregone(&self, stage: Stage) -> Option<Verdict> {
+        match &self.standing {
+            Some((_, verdict)) if self.has_reply(stage) => Some(verdict.clone()),
+            Some(_) => Some(Verdict::Continue),
+            None if !self.agreement.delivers(stage) => Some(Verdict::Continue),
+            None if stage == Stage::Body && self.message.skips => Some(Verdict::Continue),
+            None => None,
+        }
+    }
+
+    /// What the service's answer means.
+    fn judged(&mut self, stage: Stage, asked: Called<Response>) -> Result<Judgement, End> {
         self.message.told |= stage.is_of_message() && self.filter.was_reached();
         if matches!(asked, Err(Lost::Cut)) {
             // The call ends here, and the MTA waits for its answer.
             let verdict = self.settings.on_failure.verdict();
-            self.reply(stage, &verdict).await?;
+            self.reply(stage, &verdict)?;
         }
         let failure = match asked? {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
@@ -208,11 +187,7 @@ where
     }
 
     /// What of a response may be sent.
-    fn check(
-        &mut self,
-        stage: Stage,
-        response: Response,
-    ) -> Result<(Verdict, Vec<Modification>), Failure> {
+    pub(super) fn check(&mut self, stage: Stage, response: Response) -> Result<Judgement, Failure> {
         let (verdict, edits) = response.into_parts()?;
         if let Err(wrong) = verdict.check(stage, &self.agreement) {
             if self.agreement.reply_mode(stage) == ReplyMode::Verdict {
@@ -236,6 +211,16 @@ where
     /// event that has one.
     pub(super) fn fail(&mut self, stage: Stage, failure: Failure) -> Verdict {
         let verdict = self.settings.on_failure.verdict();
+        self.fail_with(stage, failure, verdict)
+    }
+
+    /// The same, with a verdict of its own.
+    pub(super) fn fail_with(
+        &mut self,
+        stage: Stage,
+        failure: Failure,
+        verdict: Verdict,
+    ) -> Verdict {
         self.log_failure(stage.name(), failure, Some(&verdict));
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
             return verdict;
@@ -263,42 +248,52 @@ where
                 self.send_edit(edit).await?;
             }
         }
-        self.reply(stage, &verdict).await?;
-        let over = self.state.settle(stage, &verdict);
+        if self.answer(stage, &verdict)? {
+            self.conclude(verdict).await;
+        }
+        Ok(())
+    }
+
+    /// Answers the MTA. Whether that ended the message.
+    fn answer(&mut self, stage: Stage, verdict: &Verdict) -> Result<bool, Lost> {
+        self.reply(stage, verdict)?;
+        let over = self.state.settle(stage, verdict);
         if over || matches!(stage, Stage::Connect | Stage::Helo) {
             self.decided = verdict.clone();
         }
-        if over {
-            self.in_envelope = false;
-            // The MTA need not wait for what the service does at the end.
-            self.link.start_flush().await;
-            // To go on with a message at its end is to accept it.
-            let accepted = verdict == Verdict::Continue;
-            self.end_message(Outcome::Verdict(if accepted {
-                Verdict::Accept
-            } else {
-                verdict
-            }))
-            .await;
-        }
-        Ok(())
+        Ok(over)
+    }
+
+    /// Tells the service that its verdict ended the message.
+    async fn conclude(&mut self, verdict: Verdict) {
+        self.in_envelope = false;
+        // The MTA need not wait for what the service does at the end.
+        self.link.start_flush().await;
+        // To go on with a message at its end is to accept it.
+        let accepted = verdict == Verdict::Continue;
+        self.end_message(Outcome::Verdict(if accepted {
+            Verdict::Accept
+        } else {
+            verdict
+        }))
+        .await;
     }
 
     async fn send_edit(&mut self, edit: Modification) -> Result<(), End> {
         if let ModificationKind::ReplaceBody { body } = edit.kind() {
             for chunk in Modification::body_chunks(body) {
                 self.link
-                    .send(&Reply::Modify(Modification::replace_body(chunk)))
+                    .send_large(&Reply::Modify(Modification::replace_body(chunk)))
                     .await?;
             }
         } else {
-            self.link.send(&Reply::Modify(edit)).await?;
+            self.link.send_large(&Reply::Modify(edit)).await?;
         }
         Ok(())
     }
 
     /// Answers a command, if a reply is due.
-    pub(super) async fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), End> {
+    pub(super) fn reply(&mut self, stage: Stage, verdict: &Verdict) -> Result<(), Lost> {
         if self.has_reply(stage) {
             self.since = None;
             let allowed = verdict.is_allowed_at(stage);
@@ -307,7 +302,7 @@ where
             } else {
                 Reply::Continue
             };
-            self.link.send(&reply).await?;
+            self.link.send(&reply)?;
         }
         Ok(())
     }
@@ -332,53 +327,7 @@ where
         if let Err(panic) = guard(|| forget(&mut self.session)) {
             self.log_failure("end", panic, None);
         }
-    }
-
-    /// Makes a service in the place of one that broke, and shows it what it has to know.
-    async fn introduce(&mut self, before: Stage) -> Result<Result<(), Failure>, End> {
-        if let Err(failure) = self.make().await? {
-            return Ok(Err(failure));
-        }
-        let needs = match self.ask(Event::Negotiate(self.offer), None).await? {
-            Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
-            Ok(response) => needs_of(response),
-            Err(failure) => Err(failure),
-        };
-        match needs {
-            Ok(needs) if self.agreement.serves(&needs) => {}
-            Ok(_) => return Ok(Err(Failure::Unfit)),
-            Err(failure) => return Ok(Err(failure)),
-        }
-        let connect = self
-            .session
-            .connect()
-            .map(|client| (Event::Connect(client), Stage::Connect));
-        let greeting = self
-            .session
-            .greeting()
-            .filter(|_| before != Stage::Helo)
-            .map(|helo| (Event::Helo(helo), Stage::Helo));
-        for (event, stage) in connect.into_iter().chain(greeting) {
-            if !self.agreement.delivers(stage) {
-                continue;
-            }
-            // No stage: the MTA waits for another answer, and is told nothing meanwhile.
-            let checked = match self.ask(event, None).await? {
-                Ok(response) => self.check(stage, response),
-                Err(failure) => Err(failure),
-            };
-            match checked {
-                // The MTA has its answer; what the service thinks of the client now holds for
-                // the messages that are left.
-                Ok((verdict, _)) if verdict != Verdict::Continue => {
-                    self.standing = Some((Scope::Session, verdict));
-                    break;
-                }
-                Ok(_) => {}
-                Err(failure) => return Ok(Err(failure)),
-            }
-        }
-        Ok(Ok(()))
+        self.holds_too_much();
     }
 
     /// Postfix has a queue id from the first accepted recipient on, Sendmail from MAIL on (Q23).
@@ -396,13 +345,4 @@ where
             self.message.has_queue_id = true;
         }
     }
-}
-
-fn too_many_recipients() -> Verdict {
-    let enhanced = EnhancedCode::new(4, 5, 3).ok();
-    let reply = enhanced.and_then(|code| {
-        let reply = SmtpReply::builder(452).enhanced_code(code);
-        reply.line("Too many recipients").build().ok()
-    });
-    reply.map_or(Verdict::TempFail, Verdict::Reply)
 }

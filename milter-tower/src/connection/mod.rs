@@ -15,7 +15,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use milter_core::state::{Ends, StateMachine, Step, Transition};
 use milter_core::{
-    Agreement, CodecError, Command, MacroStage, Needs, Offer, Reply, Stage, Verdict, negotiate,
+    Agreement, CodecError, Command, MacroStage, Needs, Offer, Recipient, Reply, Stage, Verdict,
+    negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,17 +27,22 @@ use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard;
-use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
+use crate::serve::{Busy, Control};
 use crate::session::{Peer, Session};
 use crate::settings::{OnNegotiateFailure, Settings};
-use crate::stop::StopSignal;
 
+mod buffer;
 mod call;
 mod filter;
+mod limits;
 mod link;
 mod message;
+mod renew;
+mod turn_away;
+
+pub(crate) use self::turn_away::turn_away;
 
 /// How far a verdict reaches that is given without asking the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +53,7 @@ enum Scope {
 }
 
 /// A connection.
-struct Driver<IO, M, S> {
+struct Driver<IO, M, S: Service<Request>> {
     link: Link<IO>,
     filter: Filter<M, S>,
     state: StateMachine,
@@ -56,6 +62,10 @@ struct Driver<IO, M, S> {
     offer: Offer,
     agreement: Arc<Agreement>,
     needs: Needs,
+    /// How often services had been made anew when this one was made.
+    generation: u64,
+    /// A new service has only a part of the time: the old one can still answer.
+    hurry: bool,
     /// A failure that could not be told when it happened: no reply was due.
     standing: Option<(Scope, Verdict)>,
     /// The verdict that decided the message or the connection.
@@ -66,7 +76,6 @@ struct Driver<IO, M, S> {
     /// Since when the MTA may have waited for the next answer, if longer than the service is
     /// asked for it.
     since: Option<Instant>,
-    progress: Progress,
     span: Span,
     message: Message,
 }
@@ -80,8 +89,14 @@ struct Message {
     skips: bool,
     /// The span knows the queue id.
     has_queue_id: bool,
+    /// The recipient that the service is asked about.
+    recipient: Option<Recipient>,
     /// How many recipients beyond the limit there were.
     surplus: usize,
+    headers: usize,
+    header_bytes: usize,
+    /// Counts among the messages in progress.
+    busy: Option<Busy>,
 }
 
 impl Message {
@@ -100,7 +115,11 @@ impl Message {
             told: false,
             skips: false,
             has_queue_id: false,
+            recipient: None,
             surplus: 0,
+            headers: 0,
+            header_bytes: 0,
+            busy: None,
         }
     }
 }
@@ -113,7 +132,7 @@ pub(crate) fn run<IO, M, S>(
     make: M,
     peer: Peer,
     settings: Arc<Settings>,
-    stop: Option<StopSignal>,
+    control: Arc<Control>,
 ) -> impl Future<Output = Result<(), ConnectionError>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -123,7 +142,7 @@ where
     S::Error: Into<BoxError>,
 {
     let mut driver = Driver {
-        link: Link::new(io, Arc::clone(&settings), stop),
+        link: Link::new(io, Arc::clone(&settings), control),
         filter: Filter::new(make),
         state: StateMachine::new(),
         session: Session::new(peer, settings.mta),
@@ -131,11 +150,12 @@ where
         offer: Offer::V6,
         agreement: Arc::default(),
         needs: Needs::none(),
+        generation: 0,
+        hurry: false,
         standing: None,
         decided: Verdict::Accept,
         in_envelope: false,
         since: None,
-        progress: Progress::default(),
         span: Span::none(),
         message: Message::new(Span::none()),
     };
@@ -216,11 +236,13 @@ where
         }
         let peer = self.session.peer();
         self.span = tracing::info_span!("milter", connection = peer.connection_id(), peer = %peer.address());
-        let mut ended = self.negotiate().await;
+        // What comes once and what comes with messages is in boxes of its own: an idle connection
+        // is not to hold memory for it.
+        let mut ended = Box::pin(self.negotiate()).await;
         if ended.is_ok() {
             ended = self.serve().await;
         }
-        self.close(ended).await
+        Box::pin(self.close(ended)).await
     }
 
     /// Waits for the MTA's offer. Whether one came.
@@ -237,6 +259,7 @@ where
                 }
                 Err(Lost::Codec(error)) => return Err(error.into()),
                 Err(Lost::Timeout(what)) => return Err(ConnectionError::Timeout(what)),
+                Err(Lost::Full) => return Err(self.too_much_held()),
             };
             match (self.state.step(&command)?.step, command) {
                 (Step::Negotiate, Command::Negotiate(offer)) => {
@@ -255,6 +278,7 @@ where
             Ok(()) => self.ask(Event::Negotiate(self.offer), None).await?,
             Err(failure) => Err(failure),
         };
+        self.filter.shrink();
         let needs = match asked {
             Ok(response) if response.is_refused() => return Err(ConnectionError::Refused.into()),
             Ok(response) => needs_of(response),
@@ -280,24 +304,38 @@ where
         self.agreement = Arc::new(agreement);
         self.session.set_agreement(Arc::clone(&self.agreement));
         self.link
-            .send(&Reply::Negotiate(self.agreement.to_reply()))
-            .await?;
+            .send(&Reply::Negotiate(self.agreement.to_reply()))?;
         Ok(())
     }
 
     /// Serves commands until the end.
     async fn serve(&mut self) -> Result<(), End> {
         loop {
-            let between = !self.state.has_message() && !self.in_envelope;
-            if between {
-                self.link.shrink();
-            }
-            let command = self.next_command(between).await?;
+            self.filter.shrink();
+            let command = self.next_command(true).await?;
+            Box::pin(self.serve_message(command)).await?;
+        }
+    }
+
+    /// Serves a command, and those that follow until the envelope and the message that it may have
+    /// begun are over.
+    // What happens at each event is in few `async fn`s: each level costs time and memory.
+    async fn serve_message(&mut self, first: Command) -> Result<(), End> {
+        let mut first = Some(first);
+        loop {
+            let command = match first.take() {
+                Some(command) => command,
+                None => self.next_command(false).await?,
+            };
+            // One read brings hundreds of commands, and a runtime counts only the reads.
+            tokio::task::consume_budget().await;
             let Transition { ends, step, .. } =
                 self.state.step(&command).map_err(ConnectionError::from)?;
             match ends {
                 Some(Ends::Message) => self.end_message(Outcome::Aborted).await,
-                Some(Ends::Session) if step != Step::Close => self.end_session().await,
+                Some(Ends::Session) if step != Step::Close => {
+                    Box::pin(self.end_session()).await;
+                }
                 _ => {}
             }
             if ends_envelope(&command) {
@@ -312,30 +350,43 @@ where
                     if begins_message {
                         self.begin_message();
                     }
-                    if begins_message || matches!(stage, Stage::Connect | Stage::Helo) {
-                        self.mend(stage).await?;
+                    let begins = begins_message || matches!(stage, Stage::Connect | Stage::Helo);
+                    if begins_message && self.is_stale() || begins && self.is_to_mend() {
+                        // It is rare, and would make every message larger.
+                        Box::pin(self.prepare(stage, begins_message)).await?;
                     }
                     self.deliver(command, stage).await?;
-                    self.dismiss().await;
+                    if self.filter.take_condemned() {
+                        Box::pin(self.dismiss()).await;
+                    }
+                    if self.filter.has_retired() {
+                        Box::pin(self.part()).await;
+                    }
                 }
                 Step::Decided { stage } => {
                     let verdict = self.decided.clone();
-                    self.reply(stage, &verdict).await?;
+                    self.reply(stage, &verdict)?;
                 }
                 Step::Misplaced { stage } => {
                     let verdict = self.fail(stage, Failure::Misplaced(stage));
                     self.settle(stage, verdict, Vec::new()).await?;
                 }
-                Step::Renegotiate => self.renegotiate(&command).await?,
+                Step::Renegotiate => self.renegotiate(&command)?,
                 Step::Close => return Err(End::Quit),
                 _ => {}
+            }
+            if !self.state.has_message() && !self.in_envelope {
+                return Ok(());
             }
         }
     }
 
-    async fn next_command(&mut self, between_messages: bool) -> Result<Command, Lost> {
+    fn next_command(
+        &mut self,
+        between_messages: bool,
+    ) -> impl Future<Output = Result<Command, Lost>> {
         let (link, since) = (&mut self.link, &mut self.since);
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             let next = link.poll_next(cx, between_messages);
             if next.is_pending() {
                 // Nobody waits for an answer.
@@ -343,7 +394,6 @@ where
             }
             next
         })
-        .await
     }
 
     fn take_macros(&mut self, command: &Command) {
@@ -351,27 +401,26 @@ where
             return;
         };
         if let Some(stage) = set.stage() {
+            self.session.set_macros(stage, set.raw());
             let held = self.session.macros().held_bytes();
-            let fits = set.raw().len() <= self.settings.max_macro_bytes.saturating_sub(held);
-            if !fits {
+            if held > self.settings.max_macro_bytes || self.holds_too_much() {
+                self.session.set_macros(stage, b"");
+                self.holds_too_much();
                 warn!(parent: &self.span, bytes = set.raw().len(), %stage, "too many macros: left out");
             }
-            self.session
-                .set_macros(stage, if fits { set.raw() } else { b"" });
             // Both MTAs send them for declined stages too (Q2).
             self.in_envelope |= !matches!(stage, MacroStage::Connect | MacroStage::Helo);
         }
     }
 
     /// The same offer gets the same answer; another one ends the connection.
-    async fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
+    fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
         match command {
             Command::Negotiate(offer)
                 if negotiate(offer, &self.needs).as_ref() == Ok(&*self.agreement) =>
             {
                 self.link
-                    .send(&Reply::Negotiate(self.agreement.to_reply()))
-                    .await?;
+                    .send(&Reply::Negotiate(self.agreement.to_reply()))?;
                 Ok(())
             }
             _ => Err(ConnectionError::Renegotiated.into()),
@@ -388,11 +437,9 @@ where
 
     /// Tells the service all that ends with the connection.
     async fn close(&mut self, ended: Result<(), End>) -> Result<(), ConnectionError> {
-        let in_message = self.state.has_message();
+        let in_message = self.state.has_message() || self.in_envelope;
         // What was answered should arrive, also when the connection is closed for an error.
         let _ = self.link.flush().await;
-        // Nobody waits for an answer any more.
-        self.since = None;
         let outcome = if matches!(ended, Err(End::Quit)) {
             Outcome::Aborted
         } else {
@@ -402,10 +449,12 @@ where
         self.filter.take_condemned();
         self.tell(Event::Close).await;
         self.filter.discard();
+        self.part().await;
         self.forget(Session::end_connection);
         match ended {
             Err(End::Lost(Lost::Eof)) if in_message => Err(ConnectionError::Lost),
             Ok(()) | Err(End::Quit | End::Lost(Lost::Drained | Lost::Eof)) => Ok(()),
+            Err(End::Lost(Lost::Cut)) if !in_message => Ok(()),
             Err(End::Lost(Lost::Codec(CodecError::Io(error))))
                 if !in_message && error.kind() == io::ErrorKind::ConnectionReset =>
             {
@@ -413,9 +462,14 @@ where
             }
             Err(End::Lost(Lost::Codec(error))) => Err(error.into()),
             Err(End::Lost(Lost::Timeout(what))) => Err(ConnectionError::Timeout(what)),
+            Err(End::Lost(Lost::Full)) => Err(self.too_much_held()),
             Err(End::Lost(Lost::Cut)) => Err(ConnectionError::Cut),
             Err(End::Closed(error)) => Err(error),
         }
+    }
+
+    fn too_much_held(&self) -> ConnectionError {
+        ConnectionError::TooMuchHeld(self.settings.max_held_bytes)
     }
 
     fn forget_standing(&mut self, scope: Scope) {

@@ -4,26 +4,32 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::thread;
 
+use futures::future::{Either, select};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_service::Service;
+use tracing::error;
 
-use super::{Report, Serve, serve_make};
+use super::{Control, Report, Serve, StopAtDrop, run_part};
 use crate::error::BoxError;
-use crate::listener::BoundListener;
+use crate::guard::guard;
+use crate::listener::Split;
 use crate::request::Request;
 use crate::response::Response;
 use crate::session::Peer;
+use crate::stop::Level;
 
 /// A server on several threads about to run; see [`Serve::threads`]. It does nothing unless
 /// awaited.
 #[must_use = "a server runs only when it is awaited"]
-pub struct ServeThreads<M> {
-    pub(super) serve: Serve<BoundListener, M>,
+pub struct ServeThreads<L, M> {
+    pub(super) serve: Serve<L, M>,
     pub(super) threads: NonZeroUsize,
 }
 
-impl<M> fmt::Debug for ServeThreads<M> {
+impl<L, M> fmt::Debug for ServeThreads<L, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServeThreads")
             .field("serve", &self.serve)
@@ -32,8 +38,9 @@ impl<M> fmt::Debug for ServeThreads<M> {
     }
 }
 
-impl<M, S> IntoFuture for ServeThreads<M>
+impl<L, M, S> IntoFuture for ServeThreads<L, M>
 where
+    L: Split,
     M: Service<Peer, Response = S> + Clone + Send + 'static,
     M::Error: Into<BoxError>,
     M::Future: Send,
@@ -45,12 +52,18 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
+        #[cfg(feature = "systemd")]
+        if self.serve.notify_systemd {
+            let control = Arc::clone(&self.serve.control);
+            return Box::pin(super::systemd::tell(control, run_threads(self)));
+        }
         Box::pin(run_threads(self))
     }
 }
 
-async fn run_threads<M, S>(server: ServeThreads<M>) -> io::Result<Report>
+async fn run_threads<L, M, S>(server: ServeThreads<L, M>) -> io::Result<Report>
 where
+    L: Split,
     M: Service<Peer, Response = S> + Clone + Send + 'static,
     M::Error: Into<BoxError>,
     M::Future: Send,
@@ -58,75 +71,54 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let ServeThreads {
-        serve:
-            Serve {
-                listener,
-                make,
-                settings,
-                shutdown,
-                grace,
-            },
-        threads,
-    } = server;
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let (done, mut reports) = tokio::sync::mpsc::unbounded_channel();
-    for n in 0..threads.get() {
+    let threads = server.threads.get();
+    let (part, listener, shutdown) = server.serve.into_parts();
+    let control = Arc::clone(&part.control);
+    // The threads end with this future, whatever ends it.
+    let _stop = StopAtDrop(Arc::clone(&control));
+    let (done, ended) = unbounded_channel();
+    for n in 0..threads {
         let duplicate = listener.duplicate()?;
-        let (make, settings, mut stopped, done) = (
-            make.clone(),
-            settings.clone(),
-            stopped.clone(),
-            done.clone(),
-        );
+        let (part, done) = (part.clone(), done.clone());
         thread::Builder::new()
             .name(format!("milter-{n}"))
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let report = runtime.and_then(|runtime| {
+                let outcome = guard(|| -> io::Result<()> {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
                     runtime.block_on(async {
-                        let signal = async move {
-                            // An error means that nobody is left to tell: the same.
-                            let _ = stopped.changed().await;
-                        };
-                        serve_make(duplicate.register()?, make)
-                            .settings(settings)
-                            .with_graceful_shutdown(signal)
-                            .grace_period(grace)
-                            .await
+                        let listener = L::register(duplicate)?;
+                        run_part(part, listener, std::future::pending()).await;
+                        Ok(())
                     })
                 });
+                let broken = |panic| Err(io::Error::other(format!("a thread ended: {panic}")));
                 // Nobody waits any more if the server's future was dropped.
-                let _ = done.send(report);
+                let _ = done.send(outcome.unwrap_or_else(broken));
             })?;
     }
-    drop((listener, done));
-    let mut shutdown = pin!(async {
-        match shutdown {
-            Some(signal) => signal.await,
-            None => std::future::pending().await,
+    drop((listener, part, done));
+    let ends = pin!(all_of(ended, &control));
+    match select(ends, shutdown).await {
+        Either::Left((ended, _)) => ended?,
+        Either::Right(((), ends)) => {
+            control.stop.raise(Level::Drain);
+            ends.await?;
         }
-        drop(stop);
-    });
-    let mut whole = Report::default();
-    let mut running = true;
-    let mut next_report = std::future::poll_fn(|cx| {
-        if running && shutdown.as_mut().poll(cx).is_ready() {
-            running = false;
+    }
+    Ok(Report::new(&control))
+}
+
+/// Waits for all threads. The first that fails ends the others, which may end their messages.
+async fn all_of(mut ended: UnboundedReceiver<io::Result<()>>, control: &Control) -> io::Result<()> {
+    let mut result = Ok(());
+    while let Some(of_one) = ended.recv().await {
+        if let Err(error) = &of_one {
+            error!(%error, "a thread of the server ended: the server stops");
+            control.stop.raise(Level::Drain);
         }
-        reports.poll_recv(cx)
-    });
-    let mut ended = 0;
-    while let Some(report) = (&mut next_report).await {
-        let report = report?;
-        ended += 1;
-        whole.accepted += report.accepted;
-        whole.cut += report.cut;
+        result = result.and(of_one);
     }
-    if ended < threads.get() {
-        return Err(io::Error::other("a thread of the server panicked"));
-    }
-    Ok(whole)
+    result
 }

@@ -2,10 +2,11 @@
 
 mod service;
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use milter_core::{Command, MacroSet, MtaCodec, OfferReply, Reply};
+use milter_core::{CodecError, Command, MacroSet, MtaCodec, OfferReply, Reply};
 use milter_tower::{
     BoxError, Connect, ConnectionError, Header, Helo, MacroStage, Offer, Recipient, Request,
     Response, Sender, Settings, UnknownCommand, serve_connection,
@@ -141,7 +142,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Mta<IO> {
 
     /// The server closes without another word.
     pub(crate) async fn closed(&mut self) {
-        assert_eq!(self.next().await, None);
+        match timeout(PATIENCE, self.framed.next())
+            .await
+            .expect("a close")
+        {
+            // What is closed before all was read is reset: an abort, say.
+            Some(Err(CodecError::Io(error))) if error.kind() == ErrorKind::ConnectionReset => {}
+            other => assert!(other.is_none(), "{other:?}"),
+        }
     }
 
     pub(crate) async fn quit(mut self, run: Run) {

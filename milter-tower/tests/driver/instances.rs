@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::io;
 
 use milter_core::{Command, MtaCodec, Reply};
-use milter_tower::{Listener, Offer, Peer, PeerAddr, Request, Response, serve, serve_make};
+use milter_tower::{
+    Accepted, Listener, Offer, Peer, PeerAddr, Request, Response, serve, serve_make,
+};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
@@ -18,9 +20,9 @@ struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
 impl Listener for Pipes {
     type Io = DuplexStream;
 
-    async fn accept(&mut self) -> io::Result<(DuplexStream, PeerAddr)> {
+    async fn accept(&mut self) -> io::Result<Accepted<DuplexStream>> {
         match self.0.recv().await {
-            Some(io) => Ok((io, PeerAddr::Unix(None))),
+            Some(io) => Ok(Accepted::new(io, PeerAddr::Unix(None))),
             None => std::future::pending().await,
         }
     }

@@ -299,7 +299,7 @@ async fn d9_the_request_tells_the_time_that_is_left() {
         let expected = match event.as_str() {
             "negotiate" => 8,
             "end of message" => 280,
-            end if end.starts_with("end: ") || end == "close" => 5,
+            end if end.starts_with("end: ") || end == "close" => 4,
             _ => 25,
         };
         assert_eq!(*left, seconds(expected), "{event}");

@@ -289,3 +289,32 @@ async fn the_server_outlives_what_makes_its_services() {
     assert_eq!(stopped(server).await.accepted, 2);
     assert_eq!(log.count("close"), 1);
 }
+
+/// As many as mail servers have clients at busy times, and as the system allows.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let limit = limit.ok().and_then(|text| text.trim().parse().ok());
+    let count = limit.unwrap_or(128).min(500);
+    let dir = tempfile::tempdir().unwrap();
+    for address in addresses(dir.path()) {
+        let listener = address.bind().await.unwrap();
+        let address = listener.address();
+        // Nobody accepts: each must be taken by the queue, and none may wait.
+        let burst = async {
+            let mut clients: Vec<Box<dyn std::any::Any>> = Vec::new();
+            for _ in 0..count {
+                clients.push(match &address {
+                    Address::Inet { host, port } => {
+                        Box::new(TcpStream::connect((&host[..], *port)).await.unwrap())
+                    }
+                    Address::Unix(path) => Box::new(UnixStream::connect(path).await.unwrap()),
+                    _ => unreachable!(),
+                });
+            }
+            clients.len()
+        };
+        let taken = timeout(LONG, burst).await;
+        assert_eq!(taken.expect("the queue is too short"), count);
+    }
+}

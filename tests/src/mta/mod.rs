@@ -207,7 +207,22 @@ pub fn available(kind: Kind) -> Result<(), String> {
 ///
 /// Where skipping is not allowed: with `MILTER_TESTS_REQUIRE=1` or `CI` in the environment.
 pub fn require(kind: Kind) -> bool {
-    let Err(reason) = available(kind) else {
+    may_go_on(available(kind))
+}
+
+/// Whether a test that needs more than a mail server shall run: says so when it is skipped
+/// because this file of a package does not exist.
+///
+/// # Panics
+///
+/// As [`require`].
+pub fn require_file(file: &Path, package: &str) -> bool {
+    let reason = || format!("{} is missing: apt-get install {package}", file.display());
+    may_go_on(if file.exists() { Ok(()) } else { Err(reason()) })
+}
+
+fn may_go_on(available: Result<(), String>) -> bool {
+    let Err(reason) = available else {
         return true;
     };
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");

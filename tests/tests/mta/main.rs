@@ -8,6 +8,7 @@ mod body;
 mod chain;
 mod edits;
 mod envelope;
+mod full;
 mod group;
 mod hello;
 mod local;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use milter_tower::{Address, BoxError, serve};
+use milter_examples::Listen;
+use milter_tower::{BoxError, serve};
 
 use crate::filter::Control;
 
@@ -18,9 +19,8 @@ mod words;
 #[derive(Parser)]
 #[command(version, after_help = HELP)]
 struct Args {
-    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH
-    #[arg(long, default_value = "inet:10025@127.0.0.1")]
-    listen: Address,
+    #[command(flatten)]
+    listen: Listen,
     /// The file with the rules, read anew for each connection; a missing one is empty
     #[arg(long, value_name = "FILE")]
     control: PathBuf,
@@ -44,11 +44,12 @@ const GRACE: Duration = Duration::from_secs(2);
 async fn main() -> Result<(), BoxError> {
     milter_examples::init_log();
     let args = Args::parse();
-    let listener = args.listen.bind().await?;
-    milter_examples::print_setup(&listener.address());
-    serve(listener, Control::new(args.control, args.trace))
-        .with_graceful_shutdown(milter_examples::stop_signal())
-        .grace_period(GRACE)
-        .await?;
+    serve(
+        args.listen.bind().await?,
+        Control::new(args.control, args.trace),
+    )
+    .with_graceful_shutdown(milter_examples::stop_signal())
+    .grace_period(GRACE)
+    .await?;
     Ok(())
 }

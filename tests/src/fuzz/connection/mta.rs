@@ -27,7 +27,7 @@ const MAX_FIRST_PAYLOAD: usize = 4096;
 #[derive(Default)]
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "each may be without the others"
+    reason = "each is a cause of its own, and any set of them may be true"
 )]
 pub(super) struct Causes {
     /// Something other than whole, known frames was sent, or one too large.

@@ -10,23 +10,31 @@ use std::time::Duration;
 
 use futures::future::{Either, FutureExt, select};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::task::TaskTracker;
 use tower_service::Service;
-use tracing::{debug, error, info, warn};
+use tracing::{info, warn};
 
+use self::accept::Acceptor;
 use crate::connection;
 use crate::error::{BoxError, ConnectionError};
-use crate::guard::guard;
-use crate::listener::{BoundListener, Listener};
+use crate::listener::{Listener, Split};
 use crate::make::Cloned;
 use crate::request::Request;
 use crate::response::Response;
 use crate::session::{Peer, PeerAddr};
 use crate::settings::Settings;
-use crate::stop::{Level, Stop};
+use crate::stop::Level;
 
+pub use self::control::Stats;
+pub(crate) use self::control::{Busy, Control, Held};
+pub use self::handle::Handle;
 pub use self::threads::ServeThreads;
 
+mod accept;
+mod control;
+mod handle;
+mod pace;
+#[cfg(feature = "systemd")]
+mod systemd;
 mod threads;
 
 /// How long messages in progress may take at shutdown unless said otherwise: less than systemd
@@ -34,8 +42,6 @@ mod threads;
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 /// How long connections that were cut may take to tell their services.
 const CUT_TIME: Duration = Duration::from_secs(15);
-/// The wait after a failed accept: too many open files pass, but not at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The number of the next connection of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -89,6 +95,9 @@ where
         settings: Settings::new(),
         shutdown: None,
         grace: DEFAULT_GRACE,
+        control: Arc::default(),
+        #[cfg(feature = "systemd")]
+        notify_systemd: false,
     }
 }
 
@@ -119,6 +128,7 @@ where
         make: Cloned::new(service),
         settings: Settings::new(),
         peer: PeerAddr::Other,
+        listener: None,
     }
 }
 
@@ -129,6 +139,7 @@ pub struct ServeConnection<IO, M> {
     make: M,
     settings: Settings,
     peer: PeerAddr,
+    listener: Option<Arc<str>>,
 }
 
 impl<IO, M> ServeConnection<IO, M> {
@@ -141,6 +152,12 @@ impl<IO, M> ServeConnection<IO, M> {
     /// Says where the connection comes from, for the session and the log.
     pub fn peer(mut self, address: PeerAddr) -> Self {
         self.peer = address;
+        self
+    }
+
+    /// Says which listener accepted the connection, for the session.
+    pub fn listener(mut self, name: &str) -> Self {
+        self.listener = Some(name.into());
         self
     }
 }
@@ -159,13 +176,13 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let peer = next_peer(self.peer);
+        let peer = next_peer(self.peer, self.listener);
         Box::pin(connection::run(
             self.io,
             self.make,
             peer,
             Arc::new(self.settings),
-            None,
+            Arc::default(),
         ))
     }
 }
@@ -187,9 +204,23 @@ pub struct Serve<L, M> {
     settings: Settings,
     shutdown: Option<ShutdownSignal>,
     grace: Duration,
+    control: Arc<Control>,
+    #[cfg(feature = "systemd")]
+    notify_systemd: bool,
 }
 
 impl<L, M> Serve<L, M> {
+    /// A handle to the server, for when it runs.
+    pub fn handle(&self) -> Handle<M>
+    where
+        M: Clone,
+    {
+        Handle {
+            control: Arc::clone(&self.control),
+            make: self.make.clone(),
+        }
+    }
+
     /// Sets time-outs, limits and what failures become, for each connection.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -218,15 +249,37 @@ impl<L, M> Serve<L, M> {
         self.grace = time;
         self
     }
+
+    /// Tells systemd when the server is ready and when it stops, and answers its watchdog
+    /// (`Type=notify`, `WatchdogSec=`). Without systemd it does nothing.
+    #[cfg(feature = "systemd")]
+    pub const fn notify_systemd(mut self) -> Self {
+        self.notify_systemd = true;
+        self
+    }
 }
 
-impl<M> Serve<BoundListener, M> {
+impl<L, M> Serve<L, M> {
+    fn into_parts(self) -> (Part<M>, L, ShutdownSignal) {
+        tell_of_few_descriptors(&self.settings);
+        let part = Part {
+            make: self.make,
+            settings: Arc::new(self.settings),
+            control: self.control,
+            grace: self.grace,
+        };
+        let never = || -> ShutdownSignal { Box::pin(std::future::pending()) };
+        (part, self.listener, self.shutdown.unwrap_or_else(never))
+    }
+}
+
+impl<L: Split, M> Serve<L, M> {
     /// Serves on several threads of its own, each with a runtime of its own, instead of on the
     /// runtime at hand.
     ///
     /// A connection stays on its thread, so nothing is handed from one to another: the cheapest
     /// way to use several processors for filters that wait little.
-    pub fn threads(self, threads: NonZeroUsize) -> ServeThreads<M> {
+    pub fn threads(self, threads: NonZeroUsize) -> ServeThreads<L, M> {
         ServeThreads {
             serve: self,
             threads,
@@ -247,10 +300,24 @@ impl<L, M> fmt::Debug for Serve<L, M> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The connections that were accepted.
+    /// The connections that were accepted, also those beyond a limit.
     pub accepted: u64,
-    /// The connections whose message did not end within the grace period.
+    /// The connections that were turned away: a limit was reached.
+    pub refused: u64,
+    /// The connections that were cut in the middle of a message: it did not end within the grace
+    /// period, or the server was to stop [at once](Handle::shutdown_now).
     pub cut: u64,
+}
+
+impl Report {
+    fn new(control: &Control) -> Self {
+        let stats = control.stats();
+        Self {
+            accepted: stats.accepted,
+            refused: stats.refused,
+            cut: control.cut(),
+        }
+    }
 }
 
 impl<L, M, S> IntoFuture for Serve<L, M>
@@ -267,6 +334,11 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
+        #[cfg(feature = "systemd")]
+        if self.notify_systemd {
+            let control = Arc::clone(&self.control);
+            return Box::pin(systemd::tell(control, run(self)));
+        }
         Box::pin(run(self))
     }
 }
@@ -281,89 +353,99 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let Serve {
-        mut listener,
+    let (part, listener, shutdown) = server.into_parts();
+    let control = Arc::clone(&part.control);
+    run_part(part, listener, shutdown).await;
+    Ok(Report::new(&control))
+}
+
+/// What each thread of a server needs.
+#[derive(Clone)]
+struct Part<M> {
+    make: M,
+    settings: Arc<Settings>,
+    control: Arc<Control>,
+    grace: Duration,
+}
+
+/// Serves until the server stops.
+async fn run_part<L, M, S>(
+    part: Part<M>,
+    mut listener: L,
+    shutdown: impl Future<Output = ()> + Send,
+) where
+    L: Listener,
+    M: Service<Peer, Response = S> + Clone + Send + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send,
+    S: Service<Request, Response = Response> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let Part {
         make,
         settings,
-        shutdown,
+        control,
         grace,
-    } = server;
-    let settings = Arc::new(settings);
-    let stop = Stop::default();
-    let tasks = TaskTracker::new();
-    let mut report = Report::default();
-    let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
-
-    loop {
-        let accepted = match select(&mut shutdown, pin!(listener.accept())).await {
-            Either::Left(_) => break,
-            Either::Right((accepted, _)) => accepted,
-        };
-        match accepted {
-            Ok((io, address)) => {
-                report.accepted += 1;
-                // The user's code: the server must outlive it.
-                let make = match guard(|| make.clone()) {
-                    Ok(make) => make,
-                    Err(panic) => {
-                        error!(peer = %address, error = %panic, "no service can be made: closed");
-                        continue;
-                    }
-                };
-                let peer = next_peer(address);
-                let id = peer.connection_id();
-                let address = peer.address().clone();
-                let signal = Some(stop.signal());
-                let connection = connection::run(io, make, peer, Arc::clone(&settings), signal);
-                // Not within another `async` block, which would hold the connection twice.
-                tasks.spawn(connection.map(move |ended| match ended {
-                    Ok(()) => debug!(connection = id, peer = %address, "connection closed"),
-                    Err(error) => {
-                        warn!(connection = id, peer = %address, %error, "connection ended");
-                    }
-                }));
-            }
-            // Clients that left while they waited.
-            Err(error) if is_of_the_client(&error) => debug!(%error, "a client left"),
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                let pause = pin!(tokio::time::sleep(ACCEPT_PAUSE));
-                if let Either::Left(_) = select(&mut shutdown, pause).await {
-                    break;
-                }
-            }
-        }
-    }
+    } = part;
+    let stop = &control.stop;
+    let _stop = StopAtDrop(Arc::clone(&control));
+    let mut acceptor = Acceptor::new(make, settings, Arc::clone(&control));
+    let (shutdown, stopped) = (pin!(shutdown), pin!(stop.reached(Level::Drain)));
+    let stopping = pin!(select(shutdown, stopped).map(drop));
+    acceptor.run(&mut listener, stopping).await;
 
     // Nobody else may connect; what waits in the queue is refused.
     drop(listener);
+    let tasks = acceptor.tasks;
     info!(
         connections = tasks.len(),
         "stopping: messages in progress may end within {grace:?}"
     );
     tasks.close();
     stop.raise(Level::Drain);
-    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-        report.cut = tasks.len() as u64;
-        warn!(
-            connections = report.cut,
+    let cutting = pin!(stop.reached(Level::Cut));
+    let drained = pin!(tokio::time::timeout(grace, tasks.wait()));
+    match select(drained, cutting).await {
+        Either::Left((Ok(()), _)) => return,
+        Either::Left((Err(_), _)) => warn!(
+            connections = tasks.len(),
             "the grace period is over: messages are cut"
-        );
-        stop.raise(Level::Cut);
-        let _ = tokio::time::timeout(CUT_TIME, tasks.wait()).await;
+        ),
+        Either::Right(_) => {}
     }
-    Ok(report)
+    stop.raise(Level::Cut);
+    let _ = tokio::time::timeout(CUT_TIME, tasks.wait()).await;
 }
 
-/// Whether accepting failed for something that concerns one client alone.
-fn is_of_the_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
+/// Ends the connections of a server whose future is dropped, each between two messages.
+struct StopAtDrop(Arc<Control>);
+
+impl Drop for StopAtDrop {
+    fn drop(&mut self) {
+        self.0.stop.raise(Level::Drain);
+    }
 }
 
-fn next_peer(address: PeerAddr) -> Peer {
-    Peer::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address)
+/// Says so if the system's limit is the narrower one.
+fn tell_of_few_descriptors(settings: &Settings) {
+    use nix::sys::resource::{Resource, getrlimit};
+    let Ok((allowed, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if usize::try_from(allowed).is_ok_and(|allowed| allowed <= settings.max_connections) {
+        info!(
+            allowed,
+            max_connections = settings.max_connections,
+            "the process may open fewer files than connections (LimitNOFILE=, ulimit -n)"
+        );
+    }
+}
+
+fn next_peer(address: PeerAddr, listener: Option<Arc<str>>) -> Peer {
+    let peer = Peer::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address);
+    match listener {
+        Some(listener) => peer.at_listener(listener),
+        None => peer,
+    }
 }

@@ -1,0 +1,4 @@
+//! Filters as processes: what the system around them gives and takes.
+
+mod descriptors;
+mod systemd;
