@@ -18,9 +18,8 @@ use crate::response::Response;
 use crate::session::{Mta, Peer, client_for_log};
 
 /// The most that a service may take to hear of an end: nobody waits for its answer, but the MTA
-/// may wait for the answer to its next command. Two ends may come in a row, of a message and of
-/// its session, and Sendmail waits for 10 s.
-const END_TIME: Duration = Duration::from_secs(4);
+/// may wait for the answer to its next command.
+const END_TIME: Duration = Duration::from_secs(5);
 
 /// What part of the time a service has that may replace one that works.
 const HURRY: u32 = 4;
@@ -61,16 +60,16 @@ where
         let mta = self.session.mta();
         let has_reply = stage.is_some_and(|stage| self.has_reply(stage));
         let mut limit = self.limit(stage, mta);
-        let mut since = self.since.unwrap_or_else(Instant::now);
+        let since = self.since.unwrap_or_else(Instant::now);
+        let mut deadline = after(since, limit);
         if event.is_end() {
             limit = limit.min(END_TIME);
-            since = Instant::now();
+            deadline = deadline.min(after(Instant::now(), limit));
         } else if stage.is_some() && !has_reply {
             // The MTA goes on meanwhile, and may wait for the answer to its next command: events
             // that came in one go share the time of a call, and one reading of the clock.
             self.since = Some(since);
         }
-        let deadline = after(since, limit);
         let progress = match &event {
             Event::EndOfMessage(progress) => Some(progress.clone()),
             _ => None,

@@ -440,6 +440,8 @@ where
         let in_message = self.state.has_message() || self.in_envelope;
         // What was answered should arrive, also when the connection is closed for an error.
         let _ = self.link.flush().await;
+        // Nobody waits for an answer any more.
+        self.since = None;
         let outcome = if matches!(ended, Err(End::Quit)) {
             Outcome::Aborted
         } else {

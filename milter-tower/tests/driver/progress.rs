@@ -283,6 +283,23 @@ async fn d9_two_ends_that_hang_leave_time_for_the_answer_behind_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d9_an_end_behind_what_has_no_reply_leaves_time_for_the_answer() {
+    let (service, _) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => Response::needs(Needs::none().record(Stage::Mail)).into(),
+        Event::Mail(_) | Event::MessageEnd(_) => Act::Hang,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) = start(service);
+    mta.negotiate().await;
+    let start = Instant::now();
+    mta.send_all([mail(), Command::Abort, rcpt("<b@example.net>")])
+        .await;
+    assert_eq!(mta.reply().await, Reply::Continue);
+    assert!(start.elapsed() < seconds(10), "{:?}", start.elapsed());
+    mta.quit(run).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn d9_the_request_tells_the_time_that_is_left() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&kept);
@@ -299,7 +316,7 @@ async fn d9_the_request_tells_the_time_that_is_left() {
         let expected = match event.as_str() {
             "negotiate" => 8,
             "end of message" => 280,
-            end if end.starts_with("end: ") || end == "close" => 4,
+            end if end.starts_with("end: ") || end == "close" => 5,
             _ => 25,
         };
         assert_eq!(*left, seconds(expected), "{event}");
