@@ -120,10 +120,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         self.held.set(bytes, self.settings.max_held_bytes)
     }
 
-    /// Whether all connections hold too much, and this one has its part in that. Nothing is asked
-    /// of an MTA that has not negotiated, and what is needed for that is little.
+    /// Whether all connections hold too much, and this one has its part in that. What the
+    /// negotiation takes is less.
     fn is_to_close(&mut self) -> bool {
-        self.hold() && self.buffered() > SMALL_HELD && self.is_agreed()
+        self.hold() && self.buffered() > SMALL_HELD
     }
 
     /// Whether the MTA has negotiated.

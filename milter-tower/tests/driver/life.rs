@@ -247,9 +247,10 @@ impl Listener for Twice {
 #[tokio::test]
 async fn a_listener_whose_clients_all_left_does_not_starve_the_rest() {
     let (_send, pipes) = mpsc::unbounded_channel();
+    let failed = Arc::new(AtomicUsize::new(0));
     let listener = Failing {
-        errors: vec![103; 50_000_000],
-        failed: Arc::default(),
+        errors: vec![103; 1_000_000],
+        failed: Arc::clone(&failed),
         pipes,
     };
     let server = serve(listener, proceeding().0);
@@ -258,6 +259,7 @@ async fn a_listener_whose_clients_all_left_does_not_starve_the_rest() {
     tokio::task::yield_now().await;
     handle.shutdown();
     stopped(server).await;
+    assert!(failed.load(Ordering::SeqCst) < 1000);
 }
 
 fn pipes() -> (mpsc::UnboundedSender<DuplexStream>, Failing) {

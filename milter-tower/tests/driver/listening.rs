@@ -99,7 +99,7 @@ async fn several_listeners_serve_one_filter_and_it_knows_which() {
 #[test]
 fn of_several_that_find_a_stale_socket_one_gets_it() {
     let dir = tempfile::tempdir().unwrap();
-    for round in 0..30 {
+    for round in 0..200 {
         let address = Address::unix(dir.path().join(format!("s{round}")));
         let Address::Unix(path) = &address else {
             unreachable!()
@@ -109,7 +109,8 @@ fn of_several_that_find_a_stale_socket_one_gets_it() {
             .map(|_| {
                 let address = address.clone();
                 std::thread::spawn(move || {
-                    let runtime = tokio::runtime::Runtime::new().unwrap();
+                    let mut runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = runtime.enable_all().build().unwrap();
                     let options = ListenOptions::new().mode(0o600);
                     // Kept until all have tried.
                     let bound = runtime.block_on(options.bind(&address));

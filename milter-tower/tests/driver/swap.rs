@@ -292,6 +292,9 @@ async fn a_connection_that_failed_from_the_start_is_mended_by_a_new_filter() {
     mta.negotiate().await;
     assert_eq!(mta.ask(connect()).await, Reply::TempFail);
     assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    // One that fails as well changes nothing.
+    handle.renew();
+    assert_eq!(mta.ask(mail()).await, Reply::TempFail);
     handle.replace(new);
     handle.renew();
     assert_eq!(mta.ask(mail()).await, Reply::Continue);
