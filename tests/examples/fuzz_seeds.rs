@@ -180,6 +180,10 @@ fn connection() -> Vec<Vec<u8>> {
         "c\nA\nccch\nC0H0OoE0XT\0XB\x02hiM0G\x05\0\0\0\x01QE0".to_owned(),
         ".\nA\n\n!C0".to_owned(),
         ".\nA\n\n!A.G\x04GET ".to_owned(),
+        // An end that is missed; time without replies, and ends behind it.
+        ".\nA\nccccccccccN\nC0H0M0R0TL0NB1E0M0R0TE0".to_owned(),
+        "S\nc3\nchh\nM0R0E0".to_owned(),
+        "cS\nc3\nchhc\nM0AR0E0".to_owned(),
         "cP\nAQ\x01O\ncccccccccppppBmB0;\nM0R0B1E0.,R0N0L0T0B0L0E0U0M0U0A".to_owned(),
     ];
     texts.into_iter().map(String::into_bytes).collect()
