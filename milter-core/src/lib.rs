@@ -9,7 +9,8 @@
 //!   [`SmtpReply`], [`Modification`]);
 //! * the negotiation: [`negotiate`] makes an [`Agreement`] of an [`Offer`] and of [`Needs`];
 //! * [`Macros`], with the names that MTAs know in [`macros`];
-//! * the order of things: [`state::StateMachine`].
+//! * the order of things: [`state::StateMachine`];
+//! * what an MTA makes of modifications: [`edit`].
 //!
 //! Filters are written with the crate `milter-tower`, which stands on this one.
 //!
@@ -50,6 +51,7 @@ pub use crate::verdict::{NotAllowed, Verdict};
 mod codec;
 mod command;
 mod connect;
+pub mod edit;
 mod envelope;
 mod esmtp;
 mod flags;
