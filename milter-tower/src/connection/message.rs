@@ -102,8 +102,9 @@ where
                 session.enter(MacroStage::EndOfMessage);
                 return Ok(Event::EndOfMessage(Progress::default()));
             }
-            Command::Body(body) => Event::Body(body),
-            Command::Unknown(line) => Event::Unknown(line),
+            // Of these nothing is kept.
+            Command::Body(body) => return Ok(Event::Body(body)),
+            Command::Unknown(line) => return Ok(Event::Unknown(line)),
             Command::Connect(connect) => {
                 session.enter(MacroStage::Connect);
                 let client = Arc::new(Connect::to_owned_copy(&connect));
@@ -145,6 +146,8 @@ where
         if shown && !verdict.is_refusal() && !is_refused_recipient(self.session.macros()) {
             self.session.add_recipient(recipient);
         }
+        // It was counted before it was known whether it is kept.
+        self.holds_too_much();
     }
 
     /// The verdict on an event, and the edits; failures are verdicts here.

@@ -297,3 +297,21 @@ async fn d11_a_server_that_holds_too_much_still_negotiates() {
     handle.shutdown_now();
     stopped(server).await;
 }
+
+#[tokio::test]
+async fn d11_what_the_filter_refused_is_free_for_others_at_once() {
+    let listener = Address::inet("127.0.0.1", 0).bind().await.unwrap();
+    let address = listener.address();
+    let server = serve(listener, answering("rcpt", || Response::reject().into()).0);
+    let handle = server.handle();
+    let server = tokio::spawn(server.into_future());
+    let mut mta = dial(&address).await;
+    mta.greet().await;
+    assert_eq!(mta.ask(mail()).await, Reply::Continue);
+    let before = handle.stats().held_bytes;
+    let large: &str = "x".repeat(9000).leak();
+    assert_eq!(mta.ask(rcpt(large)).await, Reply::Reject);
+    assert_eq!(handle.stats().held_bytes, before);
+    handle.shutdown_now();
+    stopped(server).await;
+}
