@@ -105,6 +105,7 @@ mod extensions;
 mod guard;
 mod listener;
 mod make;
+mod member;
 mod progress;
 mod request;
 mod response;
