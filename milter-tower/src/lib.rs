@@ -66,6 +66,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use milter_core::edit;
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
     Actions, AddressProblem, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize,

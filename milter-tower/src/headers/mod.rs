@@ -2,6 +2,7 @@
 
 mod change;
 mod field;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod which;
