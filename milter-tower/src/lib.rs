@@ -66,6 +66,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use milter_core::edit;
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
     Actions, AddressProblem, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize,
@@ -80,6 +81,7 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::headers::{Field, Fields, Headers, Which};
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
@@ -103,6 +105,7 @@ mod connection;
 mod error;
 mod extensions;
 mod guard;
+mod headers;
 mod listener;
 mod make;
 mod member;
