@@ -79,6 +79,7 @@ pub use milter_core::{
 };
 
 pub use crate::address::{Address, AddressError, BindError};
+pub use crate::chain::{Chain, ChainFuture, Member, MemberFailure, OnMemberFailure};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::headers::{Field, Fields, Headers, Which};
@@ -100,6 +101,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod guide {}
 
 mod address;
+mod chain;
 mod clock;
 mod connection;
 mod error;

@@ -150,12 +150,7 @@ impl Live {
 
     /// What is said where no service took the place of the one that broke. One that did not fit
     /// hears of its end and nothing else.
-    fn not_introduced(
-        &mut self,
-        stage: Stage,
-        failure: Failure,
-        around: &Around<'_>,
-    ) -> Judgement {
+    fn not_introduced(&mut self, stage: Stage, failure: Failure, around: &Around<'_>) -> Judgement {
         let is_unfit = matches!(failure, Failure::Unfit);
         self.condemned = self.service.is_some();
         self.broke = true;

@@ -37,10 +37,14 @@ pub(super) struct Live {
     pub(super) over: Option<Verdict>,
     /// It wants nothing more, or is left out, for so long.
     pub(super) out: Option<Scope>,
-    /// Content is held for it that it has not seen.
-    pub(super) lags: bool,
+    /// Content is held for it from this stage on.
+    pub(super) lags: Option<Stage>,
+    /// What was held for it, and need not be any longer.
+    pub(super) feed: Option<Box<Feed>>,
     pub(super) task: Task,
     pub(super) call: Call,
+    /// A call of it was lost to a stricter verdict and runs on.
+    lingers: bool,
     span: Span,
 }
 
@@ -70,8 +74,6 @@ pub(super) enum Call {
     None,
     /// With the request, until the service is ready for it.
     Pending(Option<Request>),
-    /// It was lost to a stricter verdict and runs on.
-    Lingering,
 }
 
 /// What stands around a member while it is polled.
@@ -94,9 +96,11 @@ impl Live {
             apart: Apart::default(),
             over: None,
             out: None,
-            lags: false,
+            lags: None,
+            feed: None,
             task: Task::None,
             call: Call::None,
+            lingers: false,
             span: Span::none(),
         }
     }
@@ -111,6 +115,7 @@ impl Live {
     /// Drops the service: it gets nothing more.
     pub(super) fn discard(&mut self) {
         self.condemned = false;
+        self.lingers = false;
         self.call = Call::None;
         let service = self.service.take();
         // A service that panics when it is dropped has nothing more to break.
@@ -132,7 +137,8 @@ impl Live {
     pub(super) fn end_message(&mut self) -> bool {
         self.view.forget_standing(Scope::Message);
         self.over = None;
-        self.lags = false;
+        self.lags = None;
+        self.feed = None;
         self.broke = false;
         if self.out == Some(Scope::Message) {
             self.out = None;
@@ -152,7 +158,7 @@ impl Live {
 
     /// Gives back the memory that calls took.
     pub(super) fn shrink(&mut self) {
-        if let (Some(service), Call::None) = (&mut self.service, &self.call) {
+        if let Some(service) = self.service.as_mut().filter(|_| !self.lingers) {
             service.shrink();
         }
     }
@@ -280,7 +286,6 @@ impl Live {
                     let Task::Feed(_, request) = std::mem::take(&mut self.task) else {
                         break;
                     };
-                    self.lags = false;
                     let stage = request.event().stage().unwrap_or(Stage::EndOfMessage);
                     if let Some(judgement) = self.begin(request, stage, None) {
                         return Poll::Ready(Some(judgement));
@@ -293,6 +298,44 @@ impl Live {
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Makes a service and asks it what it needs. Whatever was before is forgotten.
+    pub(super) fn poll_offer(
+        &mut self,
+        around: &mut Around<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, Failure>> {
+        if matches!(self.call, Call::None) {
+            *self = Self::new();
+            self.make(around.member)?;
+            self.start_event(Event::Negotiate(around.offer), around);
+        }
+        let called = ready!(self.poll_call(around, cx));
+        self.call = Call::None;
+        Poll::Ready(called)
+    }
+
+    /// The chain's call was dropped, and this one's with it.
+    pub(super) fn cancel(&mut self) {
+        let introduces = matches!(std::mem::take(&mut self.task), Task::Introduce(..));
+        let was_calling = matches!(std::mem::take(&mut self.call), Call::Pending(None));
+        let dropped = match &mut self.service {
+            Some(service) if was_calling => service.clear(&self.span),
+            _ => Ok(()),
+        };
+        if introduces || dropped.is_err() {
+            self.discard();
+            self.broke = true;
+        }
+    }
+
+    /// Its answer does not count any more. A call that got as far as the service runs on.
+    pub(super) fn linger(&mut self) {
+        if !matches!(std::mem::take(&mut self.task), Task::None) {
+            self.lingers |= self.was_reached();
+            self.call = Call::None;
+        }
     }
 
     /// Whether there is nobody to ask.
@@ -325,6 +368,23 @@ impl Live {
         let Call::Pending(request) = &mut self.call else {
             return Poll::Ready(Err(Failure::Broken));
         };
+        if self.condemned {
+            return Poll::Ready(Err(Failure::Broken));
+        }
+        if self.lingers {
+            // One call at a time (D3).
+            let answered = service.poll(&mut None, &self.span, cx).is_ready();
+            if !answered {
+                let limit = ready!(around.time.poll_over(cx));
+                return Poll::Ready(Err(Failure::NotReadyInTime(limit)));
+            }
+            self.lingers = false;
+            if service.clear(&self.span).is_err() {
+                self.discard();
+                self.broke = true;
+                return Poll::Ready(Err(Failure::Broken));
+            }
+        }
         let mut called = match service.poll(request, &self.span, cx) {
             Poll::Ready(called) => called,
             Poll::Pending => {
@@ -349,6 +409,6 @@ impl Live {
 
     /// Whether the last call got as far as the service.
     pub(super) const fn was_reached(&self) -> bool {
-        matches!(self.call, Call::Pending(None) | Call::Lingering)
+        matches!(self.call, Call::Pending(None))
     }
 }

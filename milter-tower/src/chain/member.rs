@@ -63,11 +63,16 @@ impl Member {
 
     /// A fresh service.
     pub(super) fn make(&self) -> Box<dyn Instance> {
-        self.lock(Prototype::make)
+        self.lock(|prototype| prototype.make())
     }
 
     fn lock<R>(&self, with: impl FnOnce(&dyn Prototype) -> R) -> R {
-        with(&**self.prototype.lock().unwrap_or_else(PoisonError::into_inner))
+        with(
+            &**self
+                .prototype
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -75,7 +80,7 @@ impl Clone for Member {
     fn clone(&self) -> Self {
         Self {
             name: Arc::clone(&self.name),
-            prototype: Mutex::new(self.lock(Prototype::copy)),
+            prototype: Mutex::new(self.lock(|prototype| prototype.copy())),
             on_failure: self.on_failure.clone(),
         }
     }

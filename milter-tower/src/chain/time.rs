@@ -16,6 +16,8 @@ pub(super) struct Time {
     event: Option<(Deadline, Instant, Duration)>,
     /// The deadline of the call that is polled, and how long it may take.
     call: Option<(Instant, Duration)>,
+    /// A call pends, or did.
+    pended: bool,
     /// One for the connection, armed only while a call pends.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -42,8 +44,11 @@ impl Time {
         Deadline::at(deadline)
     }
 
-    /// A call took its time: what is left is less.
+    /// The members that were asked have answered. If that took time, what is left is less.
     pub(super) fn passed(&mut self) {
+        if !std::mem::take(&mut self.pended) {
+            return;
+        }
         if let Some((deadline, ..)) = self.event {
             self.read(deadline);
         }
@@ -59,6 +64,7 @@ impl Time {
         let Some((deadline, limit)) = self.call else {
             return Poll::Pending;
         };
+        self.pended = true;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -86,11 +92,14 @@ mod tests {
         assert_eq!(left(&mut time, 0), 9_000);
         assert_eq!(left(&mut time, 2), 7_000);
         assert_eq!(left(&mut time, 50), 5_000, "half is for the first at least");
-        tokio::time::advance(Duration::from_secs(5)).await;
-        time.passed();
-        assert_eq!(left(&mut time, 0), 4_500);
-        tokio::time::advance(Duration::from_secs(9)).await;
-        time.passed();
-        assert_eq!(left(&mut time, 0), 0);
+        let mut pass = async |seconds| {
+            let pends = std::future::poll_fn(|cx| Poll::Ready(time.poll_over(cx).is_pending()));
+            assert!(pends.await);
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            time.passed();
+            left(&mut time, 0)
+        };
+        assert_eq!(pass(5).await, 4_500);
+        assert_eq!(pass(9).await, 0);
     }
 }

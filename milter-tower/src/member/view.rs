@@ -131,6 +131,11 @@ impl View {
         }
     }
 
+    /// Whether the service wants no more of the body.
+    pub(crate) const fn skips(&self) -> bool {
+        self.skips
+    }
+
     /// The service was shown an event.
     pub(crate) const fn reach(&mut self, stage: Stage) {
         self.told |= stage.is_of_message();

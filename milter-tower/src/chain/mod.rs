@@ -1,0 +1,204 @@
+//! Several filters behind one socket, as an MTA would run them.
+
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use milter_core::edit::Profile;
+use tower_service::Service;
+
+pub use self::member::{Member, MemberFailure, OnMemberFailure};
+use self::running::Running;
+use crate::error::BoxError;
+use crate::request::Request;
+use crate::response::Response;
+
+mod content;
+mod end;
+mod feed;
+mod hold;
+mod introduce;
+mod judge;
+mod live;
+mod member;
+mod negotiate;
+mod net;
+mod pass;
+mod prototype;
+mod running;
+mod time;
+
+/// Several filters that an MTA sees as one.
+pub struct Chain {
+    spec: Arc<Spec>,
+    /// Made when it is first called.
+    running: Option<Arc<Mutex<Running>>>,
+}
+
+/// What a chain is made of.
+#[derive(Clone, Debug, Default)]
+struct Spec {
+    members: Vec<Member>,
+    /// Those that are asked at the same time.
+    groups: Vec<Range<usize>>,
+    profile: Option<Profile>,
+}
+
+impl Spec {
+    /// How many groups come behind that of a member.
+    fn behind(&self, at: usize) -> usize {
+        let behind = self.groups.iter().rev();
+        behind.take_while(|group| group.start > at).count()
+    }
+
+    /// Whether a member is asked at the same time as others.
+    fn is_parallel(&self, at: usize) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.contains(&at) && group.len() > 1)
+    }
+}
+
+impl Chain {
+    /// A chain without members: it accepts everything.
+    pub fn new() -> Self {
+        Self {
+            spec: Arc::default(),
+            running: None,
+        }
+    }
+
+    /// Adds a filter behind those that are there. The name is for logs.
+    #[must_use]
+    pub fn with<S>(self, name: impl Into<Arc<str>>, service: S) -> Self
+    where
+        S: Service<Request, Response = Response> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        self.with_member(Member::new(name, service))
+    }
+
+    /// Adds a filter behind those that are there, with settings of its own.
+    #[must_use]
+    pub fn with_member(self, member: impl Into<Member>) -> Self {
+        self.with_parallel([member])
+    }
+
+    /// Adds filters that are asked at the same time.
+    #[must_use]
+    pub fn with_parallel(mut self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
+        let spec = Arc::make_mut(&mut self.spec);
+        let start = spec.members.len();
+        spec.members.extend(members.into_iter().map(Into::into));
+        if start < spec.members.len() {
+            spec.groups.push(start..spec.members.len());
+        }
+        self.running = None;
+        self
+    }
+
+    /// How the MTA does things. By default as the session says; one that does not tell is taken
+    /// for Postfix.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        Arc::make_mut(&mut self.spec).profile = Some(profile);
+        self
+    }
+
+    /// The names of the members, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.spec.members.iter().map(Member::name)
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A clone serves another connection: its members are fresh clones and have seen nothing.
+impl Clone for Chain {
+    fn clone(&self) -> Self {
+        Self {
+            spec: Arc::clone(&self.spec),
+            running: None,
+        }
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service<Request> for Chain {
+    type Response = Response;
+    type Error = BoxError;
+    type Future = ChainFuture;
+
+    /// Always ready: a member is asked whether it is directly before its own call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> ChainFuture {
+        let running = self
+            .running
+            .get_or_insert_with(|| Arc::new(Mutex::new(Running::new(Arc::clone(&self.spec)))));
+        let call = lock(running).start(request);
+        ChainFuture {
+            running: Arc::clone(running),
+            call,
+            is_done: false,
+        }
+    }
+}
+
+/// The future of a [`Chain`].
+#[must_use = "futures do nothing unless polled"]
+pub struct ChainFuture {
+    running: Arc<Mutex<Running>>,
+    /// Which call it is of.
+    call: u64,
+    is_done: bool,
+}
+
+impl Future for ChainFuture {
+    type Output = Result<Response, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = lock(&self.running).poll(self.call, cx);
+        self.is_done = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for ChainFuture {
+    fn drop(&mut self) {
+        if !self.is_done {
+            lock(&self.running).cancel(self.call);
+        }
+    }
+}
+
+impl fmt::Debug for ChainFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainFuture").finish_non_exhaustive()
+    }
+}
+
+// Nobody waits for it: there is one call at a time.
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A call of the chain was dropped in the middle of a message.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a call of the chain was dropped in the middle of this message")]
+struct Interrupted;

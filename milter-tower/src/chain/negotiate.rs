@@ -1,0 +1,162 @@
+//! What the members need, together (D1, protocol 7.3 rule 11).
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use milter_core::{Actions, Needs, Offer, Stage, negotiate};
+
+use super::live::Live;
+use super::running::Running;
+use crate::error::Failure;
+use crate::member::{Scope, needs_of};
+use crate::request::Request;
+use crate::response::Response;
+
+/// What a member may do to what those behind it see.
+pub(super) const CHANGES_HEADERS: Actions = Actions::ADD_HEADERS.union(Actions::CHANGE_HEADERS);
+pub(super) const CHANGES_CONTENT: Actions = CHANGES_HEADERS.union(Actions::CHANGE_BODY);
+
+/// The members are asked what they need.
+pub(super) struct Negotiation {
+    request: Request,
+    /// What is to be done after it.
+    pub(super) then: Option<Request>,
+    /// The member that is asked.
+    at: usize,
+    needs: Needs,
+}
+
+impl Negotiation {
+    pub(super) fn new(request: Request, then: Option<Request>) -> Self {
+        Self {
+            request,
+            then,
+            at: 0,
+            needs: Needs::none(),
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn poll_negotiation(
+        &mut self,
+        negotiation: &mut Negotiation,
+        cx: &mut Context<'_>,
+    ) -> Poll<Response> {
+        while negotiation.at < self.members.len() {
+            let needs = ready!(self.poll_needs(negotiation, cx));
+            let joined = std::mem::replace(&mut negotiation.needs, Needs::none());
+            negotiation.needs = joined.join(&needs);
+            negotiation.at += 1;
+        }
+        let mut needs = std::mem::replace(&mut negotiation.needs, Needs::none());
+        self.look_for_changes();
+        if self.changes.merge {
+            // Merging changes takes the headers that they are changes of.
+            needs = needs.record(Stage::Header);
+        }
+        if let Ok(agreed) = negotiate(&self.offer, &needs) {
+            self.agreed = Arc::new(agreed);
+        }
+        Poll::Ready(Response::needs(needs))
+    }
+
+    /// What a member adds to what the chain needs.
+    fn poll_needs(&mut self, negotiation: &Negotiation, cx: &mut Context<'_>) -> Poll<Needs> {
+        let at = negotiation.at;
+        let is_first = at < self.group(0).map_or(0, |first| first.end);
+        let (offer, is_parallel) = (self.offer_to(at), self.spec.is_parallel(at));
+        let session = negotiation.request.session();
+        let Some((live, mut around)) = self.member(at, session) else {
+            return Poll::Ready(Needs::none());
+        };
+        around.offer = offer;
+        let asked = match ready!(live.poll_offer(&mut around, cx)) {
+            Ok(response) if response.is_refused() => Err(Failure::Refuses),
+            Ok(response) => needs_of(response),
+            Err(failure) => Err(failure),
+        };
+        // A member that asks for what the MTA does not offer ends the connection by the chain's own
+        // negotiation, unless the chain can do without it.
+        let policy = around.member.on_failure.get(None).verdict();
+        let failure = match asked {
+            Ok(needs) => match (negotiate(&offer, &needs), &policy) {
+                (Ok(agreement), _) => {
+                    let agreement = Arc::new(agreement);
+                    live.apart.agree(session, Arc::clone(&agreement));
+                    live.view.agree(agreement);
+                    return Poll::Ready(if is_first {
+                        needs
+                    } else {
+                        without_replies(needs)
+                    });
+                }
+                (Err(error), Some(_)) if !is_parallel => {
+                    around.log("negotiate", error.into(), policy.as_ref());
+                    return Poll::Ready(needs);
+                }
+                (Err(error), _) => error.into(),
+            },
+            Err(failure) => failure,
+        };
+        around.log("negotiate", failure, policy.as_ref());
+        let Some(verdict) = policy else {
+            live.out = Some(Scope::Connection);
+            return Poll::Ready(Needs::none());
+        };
+        // From connect on.
+        let needs = Needs::none().events(Stage::ALL);
+        if let Ok(agreement) = negotiate(&offer, &needs) {
+            live.view.agree(Arc::new(agreement));
+        }
+        live.view.stand(Scope::Connection, verdict);
+        Poll::Ready(needs)
+    }
+
+    /// What a member is offered. One that is asked at the same time as others only judges.
+    fn offer_to(&self, at: usize) -> Offer {
+        let mut offer = self.offer.normalized();
+        if self.spec.is_parallel(at) {
+            offer.actions &= Actions::QUARANTINE | Actions::REQUEST_MACROS;
+            if offer.actions.is_empty() {
+                // An empty word would stand for changes (C12).
+                offer.actions = Actions::REQUEST_MACROS;
+            }
+        }
+        offer
+    }
+
+    /// Finds out who may change what others see.
+    fn look_for_changes(&mut self) {
+        let actions = |live: &Live| {
+            let is_there = live.out != Some(Scope::Connection);
+            if is_there {
+                live.view.agreement().actions()
+            } else {
+                Actions::empty()
+            }
+        };
+        let mut editors = 0;
+        let mut counts = false;
+        for live in &self.members {
+            editors += usize::from(actions(live).intersects(CHANGES_HEADERS));
+            counts |= actions(live).contains(Actions::CHANGE_HEADERS);
+        }
+        self.changes.merge = editors > 1 && counts;
+        let waits = (0..self.members.len()).any(|at| self.waits(at).is_some());
+        self.changes.hold = self.changes.merge || waits;
+    }
+}
+
+/// The needs of a member whose verdicts on content count only once those before it have judged the
+/// whole message: the MTA need not wait for them.
+fn without_replies(needs: Needs) -> Needs {
+    let headers = [Stage::Header, Stage::EndOfHeaders];
+    headers.into_iter().fold(needs, |needs, stage| {
+        if needs.wants(stage) {
+            needs.without(stage).record(stage)
+        } else {
+            needs
+        }
+    })
+}

@@ -1,0 +1,1 @@
+//! Content: streamed where nobody before may change it, held where somebody may.

@@ -1,0 +1,13 @@
+//! Chains against an MTA in small: what goes over the wire, and what each member sees.
+
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "what other tests use, too")]
+mod common;
+
+mod content;
+mod edits;
+mod ends;
+mod envelope;
+mod failures;
+mod members;
+mod negotiation;
