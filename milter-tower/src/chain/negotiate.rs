@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use milter_core::{Actions, Needs, Offer, Stage, negotiate};
+use milter_core::macros::names;
+use milter_core::{Actions, MacroStage, Needs, Offer, Stage, negotiate};
 
 use super::live::Live;
 use super::running::Running;
@@ -11,10 +12,16 @@ use crate::error::Failure;
 use crate::member::{Scope, needs_of};
 use crate::request::Request;
 use crate::response::Response;
+use crate::session::{Mta, Session};
 
 /// What a member may do to what those behind it see.
 pub(super) const CHANGES_HEADERS: Actions = Actions::ADD_HEADERS.union(Actions::CHANGE_HEADERS);
 pub(super) const CHANGES_CONTENT: Actions = CHANGES_HEADERS.union(Actions::CHANGE_BODY);
+
+/// What both MTAs send at connect unless they are told otherwise, and those that session facts come
+/// from, the version among them, which Sendmail sends on request only.
+// cf/m4/cfhead.m4 confMILTER_MACROS_CONNECT; Postfix global/mail_params.h DEF_MILT_CONN_MACROS
+const CONNECT_MACROS: [&str; 3] = [names::IF_NAME, names::IF_ADDR, names::DAEMON_ADDR];
 
 /// The members are asked what they need.
 pub(super) struct Negotiation {
@@ -52,8 +59,12 @@ impl Running {
         let mut needs = std::mem::replace(&mut negotiation.needs, Needs::none());
         self.look_for_changes();
         if self.changes.merge {
-            // Merging changes takes the headers that they are changes of.
-            needs = needs.record(Stage::Header);
+            // Merging changes takes the headers that they are changes of, and may take other
+            // modifications: what was added by a change is then inserted.
+            needs = needs.record(Stage::Header).optional_action(CHANGES_HEADERS);
+        }
+        if self.must_know_mta(negotiation.request.session()) {
+            needs = needs.macros(MacroStage::Connect, CONNECT_MACROS);
         }
         if let Ok(agreed) = negotiate(&self.offer, &needs) {
             self.agreed = Arc::new(agreed);
@@ -64,7 +75,7 @@ impl Running {
     /// What a member adds to what the chain needs.
     fn poll_needs(&mut self, negotiation: &Negotiation, cx: &mut Context<'_>) -> Poll<Needs> {
         let at = negotiation.at;
-        let is_first = at < self.group(0).map_or(0, |first| first.end);
+        let is_first = self.is_first(at);
         let (offer, is_parallel) = (self.offer_to(at), self.spec.is_parallel(at));
         let session = negotiation.request.session();
         let Some((live, mut around)) = self.member(at, session) else {
@@ -113,6 +124,16 @@ impl Running {
         Poll::Ready(needs)
     }
 
+    /// Whether no other member has to judge the content before this one.
+    fn is_first(&self, at: usize) -> bool {
+        let mut groups = self.spec.groups.iter();
+        let start = groups
+            .find(|group| group.contains(&at))
+            .map_or(0, |group| group.start);
+        let mut before = self.members.iter().take(start);
+        before.all(|live| live.out == Some(Scope::Connection))
+    }
+
     /// What a member is offered. One that is asked at the same time as others only judges.
     fn offer_to(&self, at: usize) -> Offer {
         let mut offer = self.offer.normalized();
@@ -124,6 +145,19 @@ impl Running {
             }
         }
         offer
+    }
+
+    /// Whether what is to be done depends on the MTA, and only the MTA can tell what it is.
+    fn must_know_mta(&self, session: &Session) -> bool {
+        let holds_back = |live: &&Live| {
+            live.view
+                .agreement()
+                .actions()
+                .contains(Actions::QUARANTINE)
+        };
+        let depends = self.changes.hold
+            || self.members.len() > 1 && self.members.iter().any(|live| holds_back(&live));
+        depends && self.spec.profile.is_none() && session.mta() == Mta::Unknown
     }
 
     /// Finds out who may change what others see.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-use milter_core::{ReplyMode, Stage, Verdict};
+use milter_core::{Header, ReplyMode, Stage, Verdict};
 
 use super::Interrupted;
 use super::live::{Judgement, Live, Task};
@@ -121,6 +121,7 @@ impl Running {
     fn begin_group(&mut self, pass: &mut Pass, group: Range<usize>) {
         let session = pass.request.session();
         let is_hidden = pass.stage == Stage::Rcpt && is_refused_recipient(session.macros());
+        let bare = self.without_space(pass);
         for at in group {
             if pass.stage >= Stage::Header {
                 if let Some(objection) = self.members[at].objection() {
@@ -142,10 +143,25 @@ impl Running {
             if is_hidden && !live.view.agreement().rejected_recipients() {
                 continue;
             }
-            if let Some(judgement) = live.ask(&pass.request, pass.stage, feed, &mut around) {
+            let spaced = live.view.agreement().leading_space();
+            let request = bare.as_ref().filter(|_| !spaced).unwrap_or(&pass.request);
+            if let Some(judgement) = live.ask(request, pass.stage, feed, &mut around) {
                 pass.judgements.push((at, judgement));
             }
         }
+    }
+
+    /// A header for those who did not ask for leading space, if the MTA shows it.
+    fn without_space(&self, pass: &Pass) -> Option<Request> {
+        let Event::Header(header) = pass.request.event() else {
+            return None;
+        };
+        if !self.agreement(pass.request.session()).leading_space() {
+            return None;
+        }
+        let bare = header.value().as_bytes().strip_prefix(b" ")?;
+        let bare = Header::new(header.name_bytes(), bare.to_vec());
+        Some(pass.request.clone().with_event(Event::Header(bare)))
     }
 
     /// Waits for the members of a group, or for the first verdict that nothing can outdo.

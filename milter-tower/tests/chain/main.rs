@@ -4,10 +4,12 @@
 #[allow(dead_code, reason = "what other tests use, too")]
 mod common;
 
+mod apart;
 mod content;
 mod edits;
 mod ends;
 mod envelope;
+mod equivalence;
 mod failures;
 mod members;
 mod negotiation;

@@ -1,9 +1,11 @@
 //! Members that do as they are told and write down what they see.
 
-use milter_core::{Command, Reply};
-use milter_tower::{Chain, Event, Header, Needs, Request, Response, Settings, Stage};
+use milter_core::Command;
+use milter_tower::{Chain, Event, Header, Needs, Request, Response, Settings, Stage, Steps};
 
-use crate::common::{Act, Log, Mta, Run, Scripted, name, start, start_with};
+use crate::common::{
+    Act, Log, Mta, Run, Scripted, connect, helo, message, name, start, start_with,
+};
 
 /// A member that needs this, and answers as the function says.
 pub(crate) fn member<F>(needs: Needs, answer: F) -> (Scripted, Log)
@@ -64,10 +66,21 @@ pub(crate) fn field(name: &'static str, value: &'static str) -> Command {
     Command::Header(Header::new(name, value))
 }
 
-/// The letters of replies.
-pub(crate) fn letters(replies: &[Reply]) -> String {
-    replies
-        .iter()
-        .map(|reply| char::from(reply.code()))
-        .collect()
+/// Negotiates and sends a message, with what was agreed on in mind. The letters of the replies.
+pub(crate) async fn message_as_agreed(mta: &mut Mta) -> String {
+    let steps = mta.negotiate().await.steps;
+    let has = |bit: Option<Steps>| bit.is_some_and(|bit| steps.contains(bit));
+    let mut seen = String::new();
+    for command in [connect(), helo()].into_iter().chain(message()) {
+        let stage = command.stage().expect("a command with a stage");
+        if has(stage.declining()) {
+            continue;
+        }
+        seen.push(char::from(command.code()));
+        mta.send(command).await;
+        if !has(stage.silencing()) {
+            seen.push(char::from(mta.reply().await.code()));
+        }
+    }
+    seen
 }
