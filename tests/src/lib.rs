@@ -13,6 +13,7 @@
 //! | [`smtp`], [`mail`] | the client and what it sends |
 //! | [`sink`] | where the mail servers deliver everything |
 //! | [`raw`] | a milter client that sends whatever bytes it is told to |
+//! | [`scripted`] | a filter that sends whatever bytes it is told to |
 //! | [`sum`] | what a filter must have seen of a message, in one number |
 //! | [`session`] | what Postfix sends to a filter, for the benchmarks |
 //! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
@@ -27,6 +28,7 @@ pub mod mta;
 pub mod process;
 pub mod raw;
 pub mod rig;
+pub mod scripted;
 pub mod session;
 pub mod sink;
 pub mod smtp;
