@@ -15,6 +15,7 @@ mod hello;
 mod local;
 mod model;
 mod replies;
+mod secured;
 mod session;
 mod slow;
 mod steps;
