@@ -34,17 +34,18 @@
 //! What an MTA does for other reasons than a filter's edits: headers that it adds itself when they
 //! are missing (`Date`, `Message-Id`, `From`), arguments that it adds itself (`SIZE`, `BODY`,
 //! `ORCPT`), the rewriting of addresses, aliases, the splitting of long lines, and limits on the
-//! length of headers. A mail without recipients is gone, also if it is in quarantine.
+//! length of headers. A mail without recipients is gone; in quarantine Postfix keeps it.
 //!
-//! Addresses are compared as they are written, but for brackets. Sendmail so compares those of
-//! other hosts; for mailers of its own host it may make them lower case first.
+//! Addresses are compared as they are written, but for brackets, and in Postfix's filter for
+//! duplicates the case of ASCII letters. Sendmail compares so those of other hosts; where it
+//! delivers itself it may make them lower case first.
 //!
 //! # What the model is held to
 //!
 //! Its rules for headers, body, envelope and quarantine are compared with a real Postfix 3.7 and a
-//! real Sendmail 8.17, by chosen and by random edits of one filter and of two. All but two: what
-//! Postfix keeps of the reason of a quarantine (3.7 drops it), and
-//! [other configurations](Profile::sendmail_with) of Sendmail.
+//! real Sendmail 8.17, by chosen and by random edits of one filter and of two. Not compared are what
+//! Postfix keeps of the reason of a quarantine (3.7 drops it),
+//! [other configurations](Profile::sendmail_with) of Sendmail, and leading space.
 
 mod args;
 mod body;
