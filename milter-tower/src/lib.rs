@@ -80,6 +80,7 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::into_response::IntoResponse;
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
@@ -97,12 +98,16 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}
 
+pub mod at;
+pub mod verdict;
+
 mod address;
 mod clock;
 mod connection;
 mod error;
 mod extensions;
 mod guard;
+mod into_response;
 mod listener;
 mod make;
 mod progress;
