@@ -88,6 +88,7 @@ pub use crate::make::Cloned;
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
+pub use crate::router::Router;
 pub use crate::serve::{
     Handle, Report, Serve, ServeConnection, ServeThreads, Stats, serve, serve_connection,
     serve_make,
@@ -99,6 +100,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod guide {}
 
 pub mod at;
+pub mod router;
 pub mod verdict;
 
 mod address;

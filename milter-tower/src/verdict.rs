@@ -5,19 +5,17 @@
 //! flows. What a type needs, [`Skip`] its ability, is asked for in the negotiation.
 //!
 //! ```
+//! use milter_tower::Router;
 //! use milter_tower::verdict::Discard;
-//! use milter_tower::{IntoResponse, at};
 //!
-//! fn answers_mail(_: impl IntoResponse<at::Mail>) {}
-//! answers_mail(Discard);
+//! let filter = Router::new().on_mail(|| async { Discard });
+//! # let _ = filter;
 //! ```
 //!
 //! ```compile_fail,E0277
-//! # use milter_tower::verdict::Discard;
-//! # use milter_tower::{IntoResponse, at};
+//! # use milter_tower::{Router, verdict::Discard};
 //! // There is no message yet that could be discarded.
-//! fn answers_connect(_: impl IntoResponse<at::Connect>) {}
-//! answers_connect(Discard);
+//! let filter = Router::new().on_connect(|| async { Discard });
 //! ```
 
 use milter_core::{Needs, Verdict};
@@ -80,7 +78,8 @@ verdicts! {
     Discard is Verdict::Discard,
     at [Mail Rcpt Data Header EndOfHeaders Body EndOfMessage] {}
     /// No more of this body is wanted: see [`Response::skip`]. The ability to skip is asked for;
-    /// where the MTA does not have it the answer fails.
+    /// where the MTA does not have it a [`Router`](crate::Router) takes the rest and shows it to
+    /// nobody.
     // C61: anywhere but in the body it disables the filter.
     Skip is Verdict::Skip,
     at [Body] {

@@ -18,6 +18,7 @@ mod listening;
 mod negotiate;
 mod progress;
 mod replies;
+mod router;
 mod serving;
 mod session;
 mod silent;
