@@ -170,16 +170,14 @@ impl<S: at::Marker, T: IntoResponse<S>, E: Into<BoxError>> IntoResponse<S> for R
     fn into_response(self) -> Result<Response, BoxError> {
         match self {
             Ok(answer) => answer.into_response(),
-            Err(error) => answer_of::<S>(error.into()),
+            Err(error) if S::STAGE.is_some() => answer_of(error.into()),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
-/// What an error says: an [`SmtpReply`] is an answer where one is waited for.
-pub(crate) fn answer_of<S: at::Marker>(error: BoxError) -> Result<Response, BoxError> {
-    if S::STAGE.is_none() {
-        return Err(error);
-    }
+/// What an error says where an answer is waited for: an [`SmtpReply`] is that answer.
+pub(crate) fn answer_of(error: BoxError) -> Result<Response, BoxError> {
     error
         .downcast::<SmtpReply>()
         .map(|reply| Response::reply(*reply))

@@ -80,6 +80,7 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};
 pub use crate::into_response::IntoResponse;
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
@@ -88,6 +89,7 @@ pub use crate::make::Cloned;
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
+pub use crate::response_future::ResponseFuture;
 pub use crate::router::Router;
 pub use crate::serve::{
     Handle, Report, Serve, ServeConnection, ServeThreads, Stats, serve, serve_connection,
@@ -100,6 +102,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod guide {}
 
 pub mod at;
+pub mod filter;
 pub mod router;
 pub mod verdict;
 
@@ -110,11 +113,13 @@ mod error;
 mod extensions;
 mod guard;
 mod into_response;
+mod last_word;
 mod listener;
 mod make;
 mod progress;
 mod request;
 mod response;
+mod response_future;
 mod serve;
 mod session;
 mod settings;

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 
 use super::FromRequest;
+use super::said::Watch;
 use crate::at;
 use crate::error::BoxError;
 use crate::into_response::{IntoResponse, answer_of};
 use crate::request::Request;
 use crate::response::Response;
+use crate::response_future::ResponseFuture;
 
 /// An async function or closure with up to eight arguments.
 ///
@@ -19,7 +21,7 @@ use crate::response::Response;
 /// [`IntoResponse`]. Its future owns what it needs and is `Send`. It is called through `&self`:
 /// what a handler changes lies behind a lock, in [`Session::message_data`] or
 /// [`Session::connection_data`]; a filter with a state of its own is better written as a
-/// `Filter`.
+/// [`Filter`](crate::Filter).
 ///
 /// [`Session::message_data`]: crate::Session::message_data
 /// [`Session::connection_data`]: crate::Session::connection_data
@@ -59,20 +61,10 @@ macro_rules! functions {
 
 super::each_arity!(functions);
 
-/// The future of a handler, its output made a response.
-pub(super) type Boxed = Pin<Box<dyn Future<Output = Result<Response, BoxError>> + Send>>;
-
-/// What came of calling a handler.
-pub(super) enum Called {
-    /// It runs.
-    Runs(Boxed),
-    /// It was not called: an argument said no, or could not be had.
-    Not(Result<Response, BoxError>),
-}
-
 /// A handler whose types are forgotten.
 pub(super) trait Run<T>: Send + Sync {
-    fn run(&self, request: &Request, state: &T) -> Called;
+    /// Calls it, unless an argument says no or cannot be had.
+    fn run(&self, request: &Request, state: &T, watch: Option<Watch>) -> ResponseFuture;
 }
 
 /// A handler at an event.
@@ -96,18 +88,22 @@ where
     H: Handler<Args, Output: IntoResponse<S>, Future: Send + 'static>,
     Args: FromRequest<S, T>,
 {
-    fn run(&self, request: &Request, state: &T) -> Called {
-        match Args::from_request(request, state) {
-            Ok(args) => Called::Runs(Box::pin(Answer::<_, S> {
-                inner: self.handler.call(args),
-                at: PhantomData,
-            })),
-            // A failure is kept where no reply is due; a verdict would be lost there.
-            Err(error) if H::Output::SILENT && !asks_for_reply::<S, T, Args>() => {
-                Called::Not(Err(error.into()))
+    fn run(&self, request: &Request, state: &T, watch: Option<Watch>) -> ResponseFuture {
+        let error = match Args::from_request(request, state) {
+            Ok(args) => {
+                return ResponseFuture::runs(Answer::<_, S> {
+                    inner: self.handler.call(args),
+                    watch,
+                    at: PhantomData,
+                });
             }
-            Err(error) => Called::Not(answer_of::<S>(error.into())),
+            Err(error) => error.into(),
+        };
+        // A failure is kept where no reply is due; a verdict would be lost there.
+        if S::STAGE.is_none() || H::Output::SILENT && !asks_for_reply::<S, T, Args>() {
+            return ResponseFuture::done(Err(error));
         }
+        ResponseFuture::done(heard(watch.as_ref(), answer_of(error)))
     }
 }
 
@@ -117,10 +113,18 @@ fn asks_for_reply<S: at::Marker, T, Args: FromRequest<S, T>>() -> bool {
     S::STAGE.is_some_and(|stage| needs.wants(stage) && !needs.is_silent(stage))
 }
 
+fn heard(watch: Option<&Watch>, answer: Result<Response, BoxError>) -> Result<Response, BoxError> {
+    match watch {
+        None => answer,
+        Some(watch) => answer.map(|response| watch.heard(response)),
+    }
+}
+
 #[pin_project]
 struct Answer<F, S> {
     #[pin]
     inner: F,
+    watch: Option<Watch>,
     at: PhantomData<fn() -> S>,
 }
 
@@ -128,6 +132,8 @@ impl<S, F: Future<Output: IntoResponse<S>>> Future for Answer<F, S> {
     type Output = Result<Response, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(self.project().inner.poll(cx)).into_response())
+        let this = self.project();
+        let answer = ready!(this.inner.poll(cx)).into_response();
+        Poll::Ready(heard(this.watch.as_ref(), answer))
     }
 }

@@ -75,7 +75,7 @@
 //! # let _ = filter;
 //! ```
 //!
-//! A filter that keeps much between events is better written as a `Filter`.
+//! A filter that keeps much between events is better written as a [`Filter`](crate::Filter).
 //!
 //! [`IntoResponse`]: crate::IntoResponse
 //! [`SmtpReply`]: crate::SmtpReply
@@ -93,15 +93,16 @@ use tower_service::Service;
 
 pub use self::extract::{Extension, FromRef, FromRequest, NoExtension, State};
 pub use self::facts::{ClientIp, NotKnown, Recipients};
-pub use self::future::ResponseFuture;
 pub use self::handler::Handler;
-use self::handler::{At, Called, Run};
+use self::handler::{At, Run};
 use self::said::Said;
 use crate::at;
 use crate::error::BoxError;
 use crate::into_response::IntoResponse;
+use crate::last_word::cannot_skip;
 use crate::request::{Event, Request};
 use crate::response::Response;
+use crate::response_future::ResponseFuture;
 
 /// Calls a macro for each number of arguments that a handler may have.
 macro_rules! each_arity {
@@ -121,7 +122,6 @@ use each_arity;
 
 mod extract;
 mod facts;
-mod future;
 mod handler;
 mod said;
 #[cfg(test)]
@@ -437,9 +437,9 @@ impl<T> Routes<T> {
         })
     }
 
-    fn run(&self, slot: Slot, request: &Request) -> Option<Called> {
+    fn run(&self, slot: Slot, request: &Request) -> Option<ResponseFuture> {
         let route = self.route(slot)?;
-        Some(route.handler.run(request, &self.state))
+        Some(route.handler.run(request, &self.state, None))
     }
 
     fn negotiate(&self, mut request: Request) -> ResponseFuture {
@@ -449,18 +449,13 @@ impl<T> Routes<T> {
                 .extensions_mut()
                 .insert(facts::Derived(needs.clone()));
         }
-        match self.run(Slot::Negotiate, &request) {
-            None => ResponseFuture::ready(Response::needs(needs)),
-            Some(Called::Not(answer)) => ResponseFuture::done(answer),
-            Some(Called::Runs(handler)) => ResponseFuture::runs(Box::pin(async move {
-                let answer = handler.await?;
-                Ok(if answer.is_refused() || answer.needs_asked().is_some() {
-                    answer
-                } else {
-                    answer.with_needs(needs)
-                })
-            })),
-        }
+        let Some(handler) = self.run(Slot::Negotiate, &request) else {
+            return ResponseFuture::ready(Response::needs(needs));
+        };
+        ResponseFuture::runs(async move {
+            let answer = handler.await?;
+            Ok(answer.or_needs(needs))
+        })
     }
 }
 
@@ -484,23 +479,20 @@ impl<T> Router<T> {
     /// Asks the handler of a stage.
     fn judge(&mut self, stage: Stage, request: &Request) -> ResponseFuture {
         let routes = &*self.routes;
-        let watches = routes.route(Slot::Abort).is_some() && stage.is_of_message();
-        let must_take_all = stage == Stage::Body
-            && matches!(request.session().agreement(), Some(agreed) if !agreed.skip());
-        if must_take_all && self.said.skips() {
+        let is_watched = stage.is_of_message() && routes.route(Slot::Abort).is_some();
+        let takes_all = stage == Stage::Body && cannot_skip(request.session());
+        if takes_all && self.said.skips() {
             return ResponseFuture::ready(Response::proceed());
         }
-        let said = (watches || must_take_all).then(|| self.said.watch(stage, must_take_all));
-        match (routes.run(slot(stage), request), said) {
-            (None, None) => ResponseFuture::ready(Response::proceed()),
-            (None, Some(said)) => ResponseFuture::ready(said.heard(Response::proceed())),
-            (Some(Called::Runs(handler)), None) => ResponseFuture::runs(handler),
-            (Some(Called::Runs(handler)), Some(said)) => ResponseFuture::watched(handler, said),
-            (Some(Called::Not(answer)), None) => ResponseFuture::done(answer),
-            (Some(Called::Not(answer)), Some(said)) => {
-                ResponseFuture::done(answer.map(|response| said.heard(response)))
-            }
+        let watch = (is_watched || takes_all).then(|| self.said.watch(stage, takes_all));
+        if let Some(route) = routes.route(slot(stage)) {
+            return route.handler.run(request, &routes.state, watch);
         }
+        let response = Response::proceed();
+        ResponseFuture::ready(match watch {
+            Some(watch) => watch.heard(response),
+            None => response,
+        })
     }
 
     /// Tells the handlers that a message ended.
@@ -508,22 +500,22 @@ impl<T> Router<T> {
         let Event::MessageEnd(outcome) = request.event() else {
             return ResponseFuture::ready(Response::proceed());
         };
-        let aborted = !self.said.had_the_last_word(outcome);
+        let decided = self.said.decided(outcome);
         self.said.forget();
-        let abort = if aborted {
-            self.routes.run(Slot::Abort, request)
-        } else {
+        let abort = if decided {
             None
+        } else {
+            self.routes.run(Slot::Abort, request)
         };
         match (abort, self.routes.run(Slot::MessageEnd, request)) {
             (None, None) => ResponseFuture::ready(Response::proceed()),
-            (Some(one), None) | (None, Some(one)) => one.into(),
-            (Some(first), Some(second)) => ResponseFuture::runs(Box::pin(async move {
+            (Some(one), None) | (None, Some(one)) => one,
+            (Some(first), Some(second)) => ResponseFuture::runs(async move {
                 // The second one hears of the end also if the first one failed.
-                let first = ResponseFuture::from(first).await;
-                let second = ResponseFuture::from(second).await;
+                let first = first.await;
+                let second = second.await;
                 first.and(second)
-            })),
+            }),
         }
     }
 }
@@ -541,10 +533,10 @@ impl<T> Service<Request> for Router<T> {
         match request.event() {
             Event::Negotiate(_) => self.routes.negotiate(request),
             Event::MessageEnd(_) => self.end_message(&request),
-            Event::Close => match self.routes.run(Slot::Close, &request) {
-                None => ResponseFuture::ready(Response::proceed()),
-                Some(called) => called.into(),
-            },
+            Event::Close => {
+                let handler = self.routes.run(Slot::Close, &request);
+                handler.unwrap_or_else(|| ResponseFuture::ready(Response::proceed()))
+            }
             event => match event.stage() {
                 None => ResponseFuture::ready(Response::proceed()),
                 Some(stage) => self.judge(stage, &request),

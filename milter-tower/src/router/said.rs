@@ -1,23 +1,24 @@
 //! What a router said of the message at hand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use milter_core::{Stage, Verdict};
+use milter_core::Stage;
 
+use crate::last_word::{LastWord, take_skip};
 use crate::request::Outcome;
 use crate::response::Response;
 
-/// It gave its final verdict, and did not refuse.
-const LET_PASS: u8 = 1;
-/// It gave its final verdict, and refused.
-const REFUSED: u8 = 1 << 1;
-/// It wants no more of the body.
-const SKIPS: u8 = 1 << 2;
-
 /// What was said, written down by the futures of calls. Made when it is first used.
 #[derive(Default)]
-pub(super) struct Said(Option<Arc<AtomicU8>>);
+pub(super) struct Said(Option<Arc<Facts>>);
+
+#[derive(Default)]
+struct Facts {
+    last_word: AtomicU8,
+    /// No more of the body is wanted.
+    skips: AtomicBool,
+}
 
 impl Said {
     /// For the future of a call at this stage.
@@ -29,35 +30,40 @@ impl Said {
         }
     }
 
-    fn bits(&self) -> u8 {
-        self.0
-            .as_ref()
-            .map_or(0, |bits| bits.load(Ordering::Relaxed))
-    }
-
     pub(super) fn skips(&self) -> bool {
-        self.bits() & SKIPS != 0
+        let facts = self.0.as_ref();
+        facts.is_some_and(|facts| facts.skips.load(Ordering::Relaxed))
     }
 
-    /// Whether the message ended by what was said. Only a failure puts a refusal in the place of
-    /// something else.
-    pub(super) fn had_the_last_word(&self, outcome: &Outcome) -> bool {
-        let bits = self.bits();
-        let is_refused = matches!(outcome, Outcome::Verdict(verdict) if verdict.is_refusal());
-        bits & REFUSED != 0 || bits & LET_PASS != 0 && !is_refused
+    /// Whether the message ended by what was said.
+    pub(super) fn decided(&self, outcome: &Outcome) -> bool {
+        let facts = self.0.as_ref();
+        facts.is_some_and(|facts| facts.last_word().decided(outcome))
     }
 
     /// The message is over.
     pub(super) fn forget(&self) {
-        if let Some(bits) = &self.0 {
-            bits.store(0, Ordering::Relaxed);
+        if let Some(facts) = &self.0 {
+            facts.set_last_word(LastWord::None);
+            facts.skips.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+// One call at a time: each sees what the last one wrote.
+impl Facts {
+    fn last_word(&self) -> LastWord {
+        LastWord::from_u8(self.last_word.load(Ordering::Relaxed))
+    }
+
+    fn set_last_word(&self, word: LastWord) {
+        self.last_word.store(word as u8, Ordering::Relaxed);
     }
 }
 
 /// Writes down what a handler says.
 pub(super) struct Watch {
-    said: Arc<AtomicU8>,
+    said: Arc<Facts>,
     stage: Stage,
     /// The MTA sends all of the body whatever is said.
     takes_all: bool,
@@ -65,20 +71,14 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Writes down a response, and makes of it what the MTA can take.
-    pub(super) fn heard(&self, response: Response) -> Response {
-        let verdict = response.verdict();
-        if self.takes_all && *verdict == Verdict::Skip {
-            self.said.fetch_or(SKIPS, Ordering::Relaxed);
-            return response.with_verdict(Verdict::Continue);
+    pub(super) fn heard(&self, mut response: Response) -> Response {
+        if self.takes_all {
+            let skips;
+            (response, skips) = take_skip(response);
+            self.said.skips.fetch_or(skips, Ordering::Relaxed);
         }
-        if verdict.ends_message_at(self.stage) {
-            let what = if verdict.is_refusal() {
-                REFUSED
-            } else {
-                LET_PASS
-            };
-            self.said.fetch_or(what, Ordering::Relaxed);
-        }
+        let word = self.said.last_word().then(self.stage, &response);
+        self.said.set_last_word(word);
         response
     }
 }

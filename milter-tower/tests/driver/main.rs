@@ -8,6 +8,7 @@ mod closing;
 mod ends;
 mod failures;
 mod faults;
+mod filter;
 mod frames;
 mod hardening;
 mod illegal;
