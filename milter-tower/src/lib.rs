@@ -29,6 +29,9 @@
 //!
 //! The [`guide`] explains how filters work and why.
 //!
+//! A [`Router`] makes a filter of async functions, one for each event that matters; a [`Filter`]
+//! is a type with a method for each. Both are services like the one above.
+//!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
 //! What comes from `milter-core` is here too: examples that import it from there work with
 //! `milter_tower` in its place. Letters and numbers such as C12 or Q7 in the documentation are

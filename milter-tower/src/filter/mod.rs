@@ -55,8 +55,8 @@
 //! # Whose state is whose
 //!
 //! [`filter`] takes a function that makes the [`Filter`]. It is called for each SMTP session: when
-//! the MTA connects, and again if it begins another session on the same connection, as Sendmail
-//! may. So `self` holds what belongs to one client.
+//! the MTA connects, and again if it begins another session on the same connection, which Postfix
+//! and Sendmail never do. So `self` holds what belongs to one client.
 //!
 //! What belongs to one message is [`Filter::Message`]. Every message begins with its default,
 //! however the one before ended: by a verdict, an abort, a new HELO, a lost session, or in the

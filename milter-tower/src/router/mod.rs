@@ -26,6 +26,9 @@
 //! their types ([`FromRequest`] lists them), and returns what it says to the event
 //! ([`IntoResponse`] lists that). What does not fit the event does not compile.
 //!
+//! Messages that are given up end too: [`Router::on_abort`] hears of those on which the router did
+//! not have the last word, [`Router::on_message_end`] of all.
+//!
 //! # What is asked of the MTA
 //!
 //! Nothing but what the handlers need:
@@ -86,23 +89,17 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use milter_core::{Actions, DataSize, MacroStage, Needs, Stage};
-use tower_service::Service;
 
 pub use self::extract::{Extension, FromRef, FromRequest, NoExtension, State};
 pub use self::facts::{ClientIp, NotKnown, Recipients};
+use self::handler::At;
 pub use self::handler::Handler;
-use self::handler::{At, Run};
+use self::routes::{Route, Routes, Slot};
 use self::said::Said;
 use crate::at;
-use crate::error::BoxError;
 use crate::into_response::IntoResponse;
-use crate::last_word::cannot_skip;
-use crate::request::{Event, Request};
-use crate::response::Response;
-use crate::response_future::ResponseFuture;
 
 /// Calls a macro for each number of arguments that a handler may have.
 macro_rules! each_arity {
@@ -123,7 +120,9 @@ use each_arity;
 mod extract;
 mod facts;
 mod handler;
+mod routes;
 mod said;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -135,46 +134,6 @@ mod tests;
 pub struct Router<T = ()> {
     routes: Arc<Routes<T>>,
     said: Said,
-}
-
-/// What all clones share.
-#[derive(Clone)]
-struct Routes<T> {
-    handlers: [Option<Route<T>>; Slot::COUNT],
-    /// Asked for in words.
-    needs: Needs,
-    /// Lists of macros that stay as they are: to join them with other needs would widen them.
-    exact: Vec<(MacroStage, Vec<Cow<'static, str>>)>,
-    state: T,
-}
-
-/// A handler, and what has to be asked of the MTA for it.
-struct Route<T> {
-    handler: Arc<dyn Run<T>>,
-    needs: Needs,
-}
-
-/// Where a handler stands.
-#[derive(Clone, Copy, Debug)]
-enum Slot {
-    Negotiate,
-    Connect,
-    Helo,
-    Mail,
-    Rcpt,
-    Data,
-    Header,
-    EndOfHeaders,
-    Body,
-    EndOfMessage,
-    Unknown,
-    Abort,
-    MessageEnd,
-    Close,
-}
-
-impl Slot {
-    const COUNT: usize = Self::Close as usize + 1;
 }
 
 impl Router {
@@ -218,29 +177,31 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
     }
 
     handlers! {
-        /// Handles the connection of a client: [`Event::Connect`].
+        /// Handles the connection of a client: [`Event::Connect`](crate::Event::Connect).
         on_connect Connect;
-        /// Handles HELO and EHLO: [`Event::Helo`]. It may come more than once.
+        /// Handles HELO and EHLO: [`Event::Helo`](crate::Event::Helo). It may come more than once.
         on_helo Helo;
-        /// Handles the beginning of a message: [`Event::Mail`].
+        /// Handles the beginning of a message: [`Event::Mail`](crate::Event::Mail).
         on_mail Mail;
-        /// Handles a recipient: [`Event::Rcpt`]. To refuse it leaves the message open.
+        /// Handles a recipient: [`Event::Rcpt`](crate::Event::Rcpt). To refuse it leaves the
+        /// message open.
         on_rcpt Rcpt;
-        /// Handles DATA: [`Event::Data`].
+        /// Handles DATA: [`Event::Data`](crate::Event::Data).
         on_data Data;
-        /// Handles a header field: [`Event::Header`].
+        /// Handles a header field: [`Event::Header`](crate::Event::Header).
         on_header Header;
-        /// Handles the end of the headers: [`Event::EndOfHeaders`].
+        /// Handles the end of the headers: [`Event::EndOfHeaders`](crate::Event::EndOfHeaders).
         on_end_of_headers EndOfHeaders;
-        /// Handles a piece of the body: [`Event::Body`].
+        /// Handles a piece of the body: [`Event::Body`](crate::Event::Body).
         ///
         /// After an answer of skip no more of this body comes, also where the MTA cannot leave
         /// it out.
         on_body Body;
-        /// Handles the end of a message: [`Event::EndOfMessage`]. Here it can be changed: ask for
-        /// the [`actions`](Self::actions) that do so.
+        /// Handles the end of a message: [`Event::EndOfMessage`](crate::Event::EndOfMessage).
+        ///
+        /// Here it can be changed: ask for the [`actions`](Self::actions) that do so.
         on_end_of_message EndOfMessage;
-        /// Handles a command that the MTA does not know: [`Event::Unknown`].
+        /// Handles a command that the MTA does not know: [`Event::Unknown`](crate::Event::Unknown).
         on_unknown Unknown;
     }
 
@@ -258,7 +219,8 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
         self.on::<at::MessageEnd, _, _>(Slot::Abort, handler)
     }
 
-    /// Handles the end of every message, however it came: [`Event::MessageEnd`].
+    /// Handles the end of every message, however it came:
+    /// [`Event::MessageEnd`](crate::Event::MessageEnd).
     #[must_use]
     pub fn on_message_end<H, A>(self, handler: H) -> Self
     where
@@ -270,7 +232,7 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
         self.on::<at::MessageEnd, _, _>(Slot::MessageEnd, handler)
     }
 
-    /// Handles the end of the connection, once: [`Event::Close`].
+    /// Handles the end of the connection, once: [`Event::Close`](crate::Event::Close).
     #[must_use]
     pub fn on_close<H, A>(self, handler: H) -> Self
     where
@@ -282,11 +244,12 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
         self.on::<at::End, _, _>(Slot::Close, handler)
     }
 
-    /// Handles the negotiation: [`Event::Negotiate`].
+    /// Handles the negotiation: [`Event::Negotiate`](crate::Event::Negotiate).
     ///
     /// The handler may take the [`Offer`](crate::Offer), and as [`Needs`] what the router needs.
-    /// It returns other needs, a [`Response`] that [refuses](Response::refuse), or nothing where
-    /// the needs are right as they are. Needs without an event keep that event from its handler.
+    /// It returns other needs, a [`Response`](crate::Response) that
+    /// [refuses](crate::Response::refuse), or nothing where the needs are right as they are. Needs
+    /// without an event keep that event from its handler.
     ///
     /// ```
     /// use milter_tower::{Actions, Needs, Offer, Response, Router};
@@ -424,142 +387,12 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
     }
 }
 
-impl<T> Routes<T> {
-    fn route(&self, slot: Slot) -> Option<&Route<T>> {
-        self.handlers.get(slot as usize)?.as_ref()
-    }
-
-    fn needs(&self) -> Needs {
-        let handlers = self.handlers.iter().flatten();
-        let needs = handlers.fold(self.needs.clone(), |needs, route| needs.join(&route.needs));
-        self.exact.iter().fold(needs, |needs, (stage, names)| {
-            needs.macros_exact(*stage, names.iter().cloned())
-        })
-    }
-
-    fn run(&self, slot: Slot, request: &Request) -> Option<ResponseFuture> {
-        let route = self.route(slot)?;
-        Some(route.handler.run(request, &self.state, None))
-    }
-
-    fn negotiate(&self, mut request: Request) -> ResponseFuture {
-        let needs = self.needs();
-        if self.route(Slot::Negotiate).is_some() {
-            request
-                .extensions_mut()
-                .insert(facts::Derived(needs.clone()));
-        }
-        let Some(handler) = self.run(Slot::Negotiate, &request) else {
-            return ResponseFuture::ready(Response::needs(needs));
-        };
-        ResponseFuture::runs(async move {
-            let answer = handler.await?;
-            Ok(answer.or_needs(needs))
-        })
-    }
-}
-
-/// What takes the request of an event with a stage.
-const fn slot(stage: Stage) -> Slot {
-    match stage {
-        Stage::Connect => Slot::Connect,
-        Stage::Helo => Slot::Helo,
-        Stage::Mail => Slot::Mail,
-        Stage::Rcpt => Slot::Rcpt,
-        Stage::Data => Slot::Data,
-        Stage::Unknown => Slot::Unknown,
-        Stage::Header => Slot::Header,
-        Stage::EndOfHeaders => Slot::EndOfHeaders,
-        Stage::Body => Slot::Body,
-        Stage::EndOfMessage => Slot::EndOfMessage,
-    }
-}
-
-impl<T> Router<T> {
-    /// Asks the handler of a stage.
-    fn judge(&mut self, stage: Stage, request: &Request) -> ResponseFuture {
-        let routes = &*self.routes;
-        let is_watched = stage.is_of_message() && routes.route(Slot::Abort).is_some();
-        let takes_all = stage == Stage::Body && cannot_skip(request.session());
-        if takes_all && self.said.skips() {
-            return ResponseFuture::ready(Response::proceed());
-        }
-        let watch = (is_watched || takes_all).then(|| self.said.watch(stage, takes_all));
-        if let Some(route) = routes.route(slot(stage)) {
-            return route.handler.run(request, &routes.state, watch);
-        }
-        let response = Response::proceed();
-        ResponseFuture::ready(match watch {
-            Some(watch) => watch.heard(response),
-            None => response,
-        })
-    }
-
-    /// Tells the handlers that a message ended.
-    fn end_message(&self, request: &Request) -> ResponseFuture {
-        let Event::MessageEnd(outcome) = request.event() else {
-            return ResponseFuture::ready(Response::proceed());
-        };
-        let decided = self.said.decided(outcome);
-        self.said.forget();
-        let abort = if decided {
-            None
-        } else {
-            self.routes.run(Slot::Abort, request)
-        };
-        match (abort, self.routes.run(Slot::MessageEnd, request)) {
-            (None, None) => ResponseFuture::ready(Response::proceed()),
-            (Some(one), None) | (None, Some(one)) => one,
-            (Some(first), Some(second)) => ResponseFuture::runs(async move {
-                // The second one hears of the end also if the first one failed.
-                let first = first.await;
-                let second = second.await;
-                first.and(second)
-            }),
-        }
-    }
-}
-
-impl<T> Service<Request> for Router<T> {
-    type Response = Response;
-    type Error = BoxError;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> ResponseFuture {
-        match request.event() {
-            Event::Negotiate(_) => self.routes.negotiate(request),
-            Event::MessageEnd(_) => self.end_message(&request),
-            Event::Close => {
-                let handler = self.routes.run(Slot::Close, &request);
-                handler.unwrap_or_else(|| ResponseFuture::ready(Response::proceed()))
-            }
-            event => match event.stage() {
-                None => ResponseFuture::ready(Response::proceed()),
-                Some(stage) => self.judge(stage, &request),
-            },
-        }
-    }
-}
-
 /// A fresh instance, for another connection.
 impl<T> Clone for Router<T> {
     fn clone(&self) -> Self {
         Self {
             routes: Arc::clone(&self.routes),
             said: Said::default(),
-        }
-    }
-}
-
-impl<T> Clone for Route<T> {
-    fn clone(&self) -> Self {
-        Self {
-            handler: Arc::clone(&self.handler),
-            needs: self.needs.clone(),
         }
     }
 }

@@ -7,11 +7,13 @@ use milter_core::{
     Connect, Header, Helo, Macros, Modification, Offer, Recipient, Sender, SmtpReply, Steps,
     UnknownCommand, Verdict,
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::*;
+use crate::error::BoxError;
 use crate::progress::Progress;
-use crate::request::{Deadline, Outcome};
+use crate::request::{Deadline, Event, Outcome, Request};
+use crate::response::Response;
 use crate::session::{Mta, Peer, PeerAddr, Session};
 use crate::verdict::Skip;
 
