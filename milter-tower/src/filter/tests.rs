@@ -10,7 +10,10 @@ use crate::request::Event;
 use crate::session::{PeerAddr, Session};
 
 /// Counts recipients, and refuses the third one.
-struct Counts;
+#[derive(Default)]
+struct Counts {
+    aborts: usize,
+}
 
 impl Filter for Counts {
     type Message = u32;
@@ -34,6 +37,11 @@ impl Filter for Counts {
 
     async fn header(&mut self, _: &mut u32, _: &Header, _: &Request) -> Result<Response, BoxError> {
         pending().await
+    }
+
+    async fn abort(&mut self, _: &mut u32, _: &Request) -> Result<(), BoxError> {
+        self.aborts += 1;
+        Err(format!("abort {}", self.aborts))?
     }
 
     async fn data(&mut self, _: &mut u32, _: &Request) -> Result<Response, BoxError> {
@@ -65,22 +73,24 @@ fn ask(service: &mut FilterService<Counts>, request: Request) -> Result<Response
 
 #[test]
 fn the_negotiation_tells_what_is_needed() {
-    let mut service = filter(|| Counts);
+    let mut service = filter(Counts::default);
     // Everything reaches it before it was asked.
     let early = ask(&mut service, request(Event::Data)).unwrap();
     assert_eq!(early, Response::reject());
     let answer = ask(&mut service, request(Event::Negotiate(Offer::V6))).unwrap();
-    assert_eq!(answer.needs_asked(), Some(&Counts.needs()));
+    assert_eq!(answer.needs_asked(), Some(&Counts::default().needs()));
     let late = ask(&mut service, request(Event::Data)).unwrap();
     assert_eq!(late, Response::proceed());
 }
 
 #[test]
 fn a_message_begins_afresh_even_if_nobody_told_the_end_of_the_last() {
-    let mut service = filter(|| Counts);
+    let mut service = filter(Counts::default);
     for last in [
         Some(Event::MessageEnd(Outcome::Verdict(Verdict::Accept))),
+        None,
         Some(Event::SessionEnd),
+        None,
         None,
     ] {
         assert!(ask(&mut service, mail()).is_ok());
@@ -89,14 +99,27 @@ fn a_message_begins_afresh_even_if_nobody_told_the_end_of_the_last() {
             assert_eq!(response.verdict().is_refusal(), refused, "{last:?}");
         }
         if let Some(last) = last {
-            assert!(ask(&mut service, request(last)).is_ok());
+            // It ends on a refused recipient, which is an abort.
+            let _ = ask(&mut service, request(last));
         }
     }
 }
 
 #[test]
+fn the_last_word_is_that_of_one_message() {
+    let mut service = filter(Counts::default);
+    let progress = Progress::default();
+    assert!(ask(&mut service, request(Event::EndOfMessage(progress))).is_ok());
+    let decided = Event::MessageEnd(Outcome::Verdict(Verdict::Accept));
+    assert!(ask(&mut service, request(decided)).is_ok());
+    let aborted = || request(Event::MessageEnd(Outcome::Aborted));
+    let error = ask(&mut service, aborted()).unwrap_err();
+    assert_eq!(error.to_string(), "abort 1");
+}
+
+#[test]
 fn a_filter_that_is_lent_is_not_called_and_comes_back_when_the_future_is_dropped() {
-    let mut service = filter(|| Counts);
+    let mut service = filter(Counts::default);
     let mut call = service.call(header());
     assert!((&mut call).now_or_never().is_none());
     let error = ask(&mut service, rcpt()).unwrap_err();
@@ -107,7 +130,7 @@ fn a_filter_that_is_lent_is_not_called_and_comes_back_when_the_future_is_dropped
 
 #[tokio::test]
 async fn a_clone_is_fresh() {
-    let mut service = filter(|| Counts);
+    let mut service = filter(Counts::default);
     for _ in 0..2 {
         assert!(ask(&mut service, rcpt()).is_ok());
     }

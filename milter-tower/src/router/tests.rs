@@ -412,12 +412,46 @@ async fn an_abort_is_an_end_without_the_last_word() {
 }
 
 #[tokio::test]
+async fn the_last_word_is_that_of_one_message() {
+    let seen = Seen::default();
+    let mut router = ends(&seen);
+    let end = Event::EndOfMessage(Progress::default());
+    for event in [
+        end,
+        Event::MessageEnd(Outcome::Verdict(Verdict::Accept)),
+        Event::MessageEnd(Outcome::Aborted),
+    ] {
+        assert!(router.call(request(event)).await.is_ok());
+    }
+    let expected = ["Verdict(Accept)", "abort", "Aborted"];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[tokio::test]
 async fn both_ends_are_told_if_the_first_fails() {
     let seen = Seen::default();
-    let mut router = ends(&seen).on_abort(async || Err::<(), _>("abort failed"));
+    let all = seen.clone();
+    let mut router = Router::new()
+        .on_abort(async || Err::<(), _>("abort failed"))
+        .on_message_end(move || {
+            let all = all.clone();
+            async move { all.lock().unwrap().push("told".to_owned()) }
+        });
     let told = router.call(request(Event::MessageEnd(Outcome::Aborted)));
     assert_eq!(told.await.unwrap_err().to_string(), "abort failed");
-    assert_eq!(*seen.lock().unwrap(), ["Aborted"]);
+    assert_eq!(*seen.lock().unwrap(), ["told"]);
+}
+
+#[tokio::test]
+async fn the_client_is_known_from_its_own_event() {
+    let router = Router::new().on_connect(
+        async |ClientIp(ip): ClientIp, who: Arc<Connect>, address: milter_core::ClientAddr| {
+            assert_eq!((Some(ip), &address), (who.client().ip(), who.client()));
+            Response::accept()
+        },
+    );
+    let response = router.oneshot(request(Event::Connect(client()))).await;
+    assert_eq!(response.unwrap(), Response::accept());
 }
 
 #[tokio::test]
