@@ -22,7 +22,9 @@ use crate::response::Response;
 /// | [`Needs`] | at the negotiation: what to ask of the MTA |
 ///
 /// An error that is an [`SmtpReply`] is that answer, also in a [`BoxError`], so that `?` refuses.
-/// Any other error is the filter's failure: logged, and answered with the failure verdict.
+/// Any other error is the filter's failure: logged, and answered with the failure verdict. One that
+/// wraps an `SmtpReply`, as `anyhow::Error` does, is such a failure too: what is wrapped cannot be
+/// told from what went wrong.
 ///
 /// ```
 /// use milter_tower::{BoxError, IntoResponse, SmtpReply, at};

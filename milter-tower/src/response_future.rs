@@ -38,6 +38,13 @@ impl ResponseFuture {
     }
 }
 
+#[cfg(test)]
+impl ResponseFuture {
+    pub(crate) const fn is_boxed(&self) -> bool {
+        matches!(self.0, Kind::Runs(_))
+    }
+}
+
 impl Future for ResponseFuture {
     type Output = Result<Response, BoxError>;
 

@@ -295,6 +295,9 @@ pub trait Filter: Send + 'static {
     /// failed, or what it said could not be sent. Comes before
     /// [`message_end`](Self::message_end).
     ///
+    /// As that it comes only for messages of which the filter saw something: to hear of every one,
+    /// record [`Stage::Mail`](crate::Stage::Mail).
+    ///
     /// # Errors
     ///
     /// The filter failed: it is logged.

@@ -79,6 +79,7 @@ fn the_negotiation_tells_what_is_needed() {
     assert_eq!(early, Response::reject());
     let answer = ask(&mut service, request(Event::Negotiate(Offer::V6))).unwrap();
     assert_eq!(answer.needs_asked(), Some(&Counts::default().needs()));
+    assert!(!service.call(request(Event::Data)).is_boxed());
     let late = ask(&mut service, request(Event::Data)).unwrap();
     assert_eq!(late, Response::proceed());
 }

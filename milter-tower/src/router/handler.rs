@@ -23,6 +23,25 @@ use crate::response_future::ResponseFuture;
 /// [`Session::connection_data`]; a filter with a state of its own is better written as a
 /// [`Filter`](crate::Filter).
 ///
+/// A closure that brings something along clones it for each call; what many handlers need is
+/// easier as [`State`](super::State):
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use milter_tower::{Recipient, Router, SmtpReply};
+///
+/// let gone = Arc::new(["bob@example.org"]);
+/// let filter = Router::new().on_rcpt(move |to: Recipient| {
+///     let gone = Arc::clone(&gone);
+///     async move {
+///         let is_gone = gone.iter().any(|gone| to.mailbox() == *gone);
+///         is_gone.then(|| SmtpReply::reject("He left us"))
+///     }
+/// });
+/// # let _ = filter;
+/// ```
+///
 /// [`Session::message_data`]: crate::Session::message_data
 /// [`Session::connection_data`]: crate::Session::connection_data
 #[diagnostic::on_unimplemented(

@@ -50,7 +50,8 @@
 //! [`macros`](Router::macros), [`rejected_recipients`](Router::rejected_recipients) and so on; or
 //! in [`on_negotiate`](Router::on_negotiate), which sees the MTA's offer.
 //!
-//! A layer around the router may ask for more. Events without a handler then proceed.
+//! A layer around the router may ask for more. Events without a handler then proceed. A handler's
+//! call costs one box, an event without a handler none.
 //!
 //! # State
 //!

@@ -508,6 +508,26 @@ async fn edits_as_an_answer() {
 }
 
 #[test]
+fn only_what_is_handled_is_boxed() {
+    let mut router = Router::new()
+        .on_rcpt(async || ())
+        .on_data(async |_: Sender| ());
+    assert!(router.call(request(rcpt())).is_boxed());
+    let refused = router.call(request(Event::Data));
+    assert!(!refused.is_boxed(), "an argument could not be had");
+    for event in [
+        Event::Negotiate(Offer::V6),
+        Event::EndOfHeaders,
+        Event::EndOfMessage(Progress::default()),
+        Event::MessageEnd(Outcome::Aborted),
+        Event::SessionEnd,
+        Event::Close,
+    ] {
+        assert!(!router.call(request(event)).is_boxed());
+    }
+}
+
+#[test]
 fn small_and_cheap_to_clone() {
     fn check<S>(_: &S)
     where
