@@ -29,6 +29,9 @@
 //!
 //! The [`guide`] explains how filters work and why.
 //!
+//! A [`Router`] makes a filter of async functions, one for each event that matters; a [`Filter`]
+//! is a type with a method for each. Both are services like the one above.
+//!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
 //! What comes from `milter-core` is here too: examples that import it from there work with
 //! `milter_tower` in its place. Letters and numbers such as C12 or Q7 in the documentation are
@@ -80,6 +83,8 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};
+pub use crate::into_response::IntoResponse;
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
@@ -87,6 +92,8 @@ pub use crate::make::Cloned;
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
+pub use crate::response_future::ResponseFuture;
+pub use crate::router::Router;
 pub use crate::serve::{
     Handle, Report, Serve, ServeConnection, ServeThreads, Stats, serve, serve_connection,
     serve_make,
@@ -97,17 +104,25 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}
 
+pub mod at;
+pub mod filter;
+pub mod router;
+pub mod verdict;
+
 mod address;
 mod clock;
 mod connection;
 mod error;
 mod extensions;
 mod guard;
+mod into_response;
+mod last_word;
 mod listener;
 mod make;
 mod progress;
 mod request;
 mod response;
+mod response_future;
 mod serve;
 mod session;
 mod settings;
