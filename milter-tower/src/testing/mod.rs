@@ -5,6 +5,7 @@
 //! would deliver it.
 
 mod delivery;
+mod eml;
 mod mail;
 mod show;
 
