@@ -3,9 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use milter_core::{Header, Modification, Recipient, Sender, SmtpReply, Stage, Text, Verdict, edit};
+use milter_core::{Modification, Recipient, Sender, SmtpReply, Stage, Text, Verdict, edit};
 
 use super::show;
+use crate::Headers;
 
 /// What became of a mail: what the filter answered, what it changed, and the message as the MTA
 /// would deliver it.
@@ -90,7 +91,7 @@ impl Delivery {
 
     /// Why the mail is held back, if it is.
     pub fn quarantine(&self) -> Option<Text<'_>> {
-        self.message.0.quarantine()
+        self.message.mail.quarantine()
     }
 
     /// The filter's last answer at a stage.
@@ -248,33 +249,39 @@ impl fmt::Display for Answer {
 
 /// A message as an MTA would deliver it, its own `Received` among the headers.
 #[derive(Clone)]
-pub struct Delivered(edit::Mail);
+pub struct Delivered {
+    mail: edit::Mail,
+    headers: Headers,
+}
 
 impl Delivered {
     /// The sender.
     pub fn sender(&self) -> &Sender {
-        self.0.sender()
+        self.mail.sender()
     }
 
     /// The recipients, without those that were refused.
     pub fn recipients(&self) -> &[Recipient] {
-        self.0.recipients()
+        self.mail.recipients()
     }
 
     /// The headers in order.
-    pub fn headers(&self) -> impl Iterator<Item = &Header> {
-        self.0.headers()
+    pub fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     /// The body.
     pub fn body(&self) -> &Bytes {
-        self.0.body()
+        self.mail.body()
     }
 }
 
 impl From<edit::Mail> for Delivered {
     fn from(mail: edit::Mail) -> Self {
-        Self(mail)
+        Self {
+            headers: mail.headers().cloned().collect(),
+            mail,
+        }
     }
 }
 
@@ -285,7 +292,7 @@ impl fmt::Display for Delivered {
         for to in self.recipients() {
             writeln!(f, "  to {}", show::Path(to.address(), to.args()))?;
         }
-        show::message(f, self.0.headers(), self.body(), "  | ")
+        show::message(f, &self.headers, self.body(), "  | ")
     }
 }
 

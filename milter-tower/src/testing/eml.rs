@@ -26,7 +26,7 @@ impl Mail {
     ///
     /// let mail = Mail::from_eml("Subject: a long\n one\n\nHello\n").to("carol@example.net");
     /// assert_eq!(mail.headers().len(), 1);
-    /// assert_eq!(mail.headers()[0].value(), " a long\n one");
+    /// assert_eq!(mail.headers().get("Subject").unwrap().raw(), " a long\n one");
     /// assert_eq!(mail.content(), "Hello\r\n");
     /// ```
     pub fn from_eml(eml: impl AsRef<[u8]>) -> Self {
@@ -72,10 +72,10 @@ impl Mail {
     /// begin with white space, or a [raw](Self::raw_body) body whose lines do not end in CRLF.
     pub fn to_eml(&self) -> Bytes {
         let mut eml = BytesMut::with_capacity(self.content().len() + 1024);
-        for header in self.headers() {
-            eml.put_slice(&header.name());
+        for field in &self.headers() {
+            eml.put_slice(&field.name());
             eml.put_u8(b':');
-            for (n, line) in header.value().split(|byte| *byte == b'\n').enumerate() {
+            for (n, line) in field.raw().split(|byte| *byte == b'\n').enumerate() {
                 if n > 0 {
                     eml.put_slice(b"\r\n");
                 }
@@ -127,9 +127,9 @@ mod tests {
     fn headers(mail: &Mail) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
         let headers = mail.headers();
-        let headers = headers.iter();
         headers
-            .map(|header| (text(&header.name()), text(&header.value())))
+            .iter()
+            .map(|field| (text(&field.name()), text(&field.raw())))
             .collect()
     }
 

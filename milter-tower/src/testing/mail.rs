@@ -10,6 +10,7 @@ use milter_core::{
 };
 
 use super::show;
+use crate::Headers;
 
 /// A mail, and the client that sends it.
 ///
@@ -48,7 +49,7 @@ pub struct Mail {
     unknown_commands: Vec<UnknownCommand>,
     /// None for the usual one.
     sender: Option<Sender>,
-    /// None for the usual one.
+    /// Empty for the usual one.
     recipients: Vec<Recipient>,
     /// What was given.
     headers: Vec<Header>,
@@ -220,7 +221,7 @@ impl Mail {
     /// let mail = Mail::new()
     ///     .without_headers()
     ///     .raw_header("Subject", b"\t caf\xe9\n\t\n  folded");
-    /// assert_eq!(mail.headers()[0].value(), b"\t caf\xe9\n\t\n  folded");
+    /// assert_eq!(mail.headers().get("subject").unwrap().raw(), b"\t caf\xe9\n\t\n  folded");
     /// ```
     pub fn raw_header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push(Header::new(copied(name), copied(value)));
@@ -297,24 +298,22 @@ impl Mail {
     /// The headers in order: the usual ones, but for those of which others were given, and the
     /// given ones.
     ///
-    /// Values are everything behind the colon; lines are separated by LF.
-    pub fn headers(&self) -> Vec<Header> {
+    pub fn headers(&self) -> Headers {
         let is_given = |name: Text<'_>| {
             let mut given = self.headers.iter();
             given.any(|header| header.name().eq_ignore_ascii_case(name))
         };
-        let mut headers = Vec::with_capacity(self.headers.len() + USUAL_HEADERS);
-        if self.usual_headers {
-            let usual = self.usual_headers().into_iter();
-            headers.extend(usual.filter(|header| !is_given(header.name())));
-        }
-        headers.extend_from_slice(&self.headers);
-        headers
+        let usual = self.usual_headers.then(|| self.usual_headers());
+        let usual = usual.into_iter().flatten();
+        usual
+            .filter(|header| !is_given(header.name()))
+            .chain(self.headers.iter().cloned())
+            .collect()
     }
 
     /// What a mail program writes by itself. The Date is always the same, for snapshots.
     // RFC 5322 3.6: Date and From must be there, Message-ID should
-    fn usual_headers(&self) -> [Header; USUAL_HEADERS] {
+    fn usual_headers(&self) -> [Header; 5] {
         let sender = self.sender();
         let from = if sender.is_null() {
             b"MAILER-DAEMON@client.example"
@@ -343,8 +342,6 @@ impl Mail {
 
 /// The port of clients that come by IP.
 const PORT: u16 = 50_025;
-/// How many headers a mail has of its own.
-const USUAL_HEADERS: usize = 5;
 
 impl Default for Mail {
     fn default() -> Self {
@@ -377,7 +374,7 @@ impl fmt::Debug for Mail {
                 show::Path(recipient.address(), recipient.args())
             )?;
         }
-        show::message(f, self.headers().iter(), &self.body, "| ")
+        show::message(f, &self.headers(), &self.body, "| ")
     }
 }
 

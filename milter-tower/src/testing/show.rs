@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use milter_core::{EsmtpArgs, Header, Modification, ModificationKind, Text};
+use milter_core::{EsmtpArgs, Modification, ModificationKind, Text};
+
+use crate::Headers;
+use crate::headers::Field;
 
 /// The most bytes of a line that are shown.
 const LINE: usize = 160;
@@ -62,21 +65,16 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A header field as it stands in a message, each line behind `margin`.
-pub(super) struct Field<'a> {
-    pub(super) name: Text<'a>,
-    /// Everything behind the colon, lines separated by LF.
-    pub(super) value: &'a [u8],
-    pub(super) margin: &'a str,
-}
+/// A header field as it stands in a message, each line behind the margin.
+pub(super) struct Lines<'a>(pub(super) Field<'a>, pub(super) &'a str);
 
-impl fmt::Display for Field<'_> {
+impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, line) in self.value.split(|byte| *byte == b'\n').enumerate() {
-            if n == 0 {
-                write!(f, "{}{}:", self.margin, Line(&self.name))?;
-            } else {
-                write!(f, "\n{}", self.margin)?;
+        let Self(field, margin) = self;
+        write!(f, "{margin}{}:", Line(&field.name()))?;
+        for (n, line) in field.raw().split(|byte| *byte == b'\n').enumerate() {
+            if n > 0 {
+                write!(f, "\n{margin}")?;
             }
             write!(f, "{}", Line(line))?;
         }
@@ -85,23 +83,16 @@ impl fmt::Display for Field<'_> {
 }
 
 /// A message, each line behind `margin`.
-pub(super) fn message<'h>(
+pub(super) fn message(
     f: &mut fmt::Formatter<'_>,
-    headers: impl Iterator<Item = &'h Header>,
+    headers: &Headers,
     text: &[u8],
     margin: &str,
 ) -> fmt::Result {
-    let mut headers = headers.fuse();
-    for header in headers.by_ref().take(HEADERS) {
-        let field = Field {
-            name: header.name(),
-            value: &header.value(),
-            margin,
-        };
-        writeln!(f, "{field}")?;
+    for field in headers.iter().take(HEADERS) {
+        writeln!(f, "{}", Lines(field, margin))?;
     }
-    let rest = headers.count();
-    if rest > 0 {
+    if let Some(rest @ 1..) = headers.len().checked_sub(HEADERS) {
         writeln!(f, "{margin}… ({rest} more headers)")?;
     }
     writeln!(f, "{}", margin.trim_end())?;
