@@ -4,10 +4,15 @@
 //! is what became of it: what the filter answered, what it changed, and the message as the MTA
 //! would deliver it.
 
+mod assert;
+#[doc(hidden)]
+pub mod check;
 mod delivery;
 mod eml;
 mod mail;
 mod show;
+#[cfg(test)]
+mod tests;
 
 pub use self::delivery::{Answer, Delivered, Delivery, Fate};
 pub use self::mail::Mail;

@@ -8,7 +8,7 @@ use crate::Headers;
 use crate::headers::Field;
 
 /// The most bytes of a line that are shown.
-const LINE: usize = 160;
+pub(super) const LINE: usize = 160;
 /// The most lines of a body that are shown.
 const LINES: usize = 24;
 /// The most headers that are shown.
@@ -20,7 +20,16 @@ pub(super) struct Line<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shown, rest) = cut(self.0);
+        fmt::Display::fmt(&Cut(self.0, LINE), f)
+    }
+}
+
+/// [`Line`] with the most bytes that are shown.
+pub(super) struct Cut<'a>(pub(super) &'a [u8], pub(super) usize);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, rest) = cut(self.0, self.1);
         for chunk in shown.utf8_chunks() {
             for char in chunk.valid().chars() {
                 match char {
@@ -41,13 +50,13 @@ impl fmt::Display for Line<'_> {
 }
 
 /// What is shown of a line, and how many bytes are left.
-fn cut(line: &[u8]) -> (&[u8], usize) {
-    if line.len() <= LINE {
+fn cut(line: &[u8], most: usize) -> (&[u8], usize) {
+    if line.len() <= most {
         return (line, 0);
     }
     // Not within a character.
     let is_start = |at: &usize| line.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
-    let at = (LINE - 3..=LINE).rev().find(is_start).unwrap_or(LINE);
+    let at = (most - 3..=most).rev().find(is_start).unwrap_or(most);
     let (shown, rest) = line.split_at(at);
     (shown, rest.len())
 }
@@ -65,18 +74,18 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A header field as it stands in a message, each line behind the margin.
-pub(super) struct Lines<'a>(pub(super) Field<'a>, pub(super) &'a str);
+/// A header field as it stands in a message: each line behind the margin, and cut.
+pub(super) struct Lines<'a>(pub(super) Field<'a>, pub(super) &'a str, pub(super) usize);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(field, margin) = self;
+        let Self(field, margin, most) = self;
         write!(f, "{margin}{}:", Line(&field.name()))?;
         for (n, line) in field.raw().split(|byte| *byte == b'\n').enumerate() {
             if n > 0 {
                 write!(f, "\n{margin}")?;
             }
-            write!(f, "{}", Line(line))?;
+            write!(f, "{}", Cut(line, *most))?;
         }
         Ok(())
     }
@@ -90,7 +99,7 @@ pub(super) fn message(
     margin: &str,
 ) -> fmt::Result {
     for field in headers.iter().take(HEADERS) {
-        writeln!(f, "{}", Lines(field, margin))?;
+        writeln!(f, "{}", Lines(field, margin, LINE))?;
     }
     if let Some(rest @ 1..) = headers.len().checked_sub(HEADERS) {
         writeln!(f, "{margin}… ({rest} more headers)")?;
@@ -102,13 +111,7 @@ pub(super) fn message(
 fn body(f: &mut fmt::Formatter<'_>, text: &[u8], margin: &str) -> fmt::Result {
     let mut lines = text.split_inclusive(|byte| *byte == b'\n').fuse();
     for line in lines.by_ref().take(LINES) {
-        let shown = line.strip_suffix(b"\r\n").unwrap_or(line);
-        let end = if line.ends_with(b"\n") {
-            ""
-        } else {
-            " (no line end)"
-        };
-        writeln!(f, "{margin}{}{end}", Line(shown))?;
+        writeln!(f, "{margin}{}", BodyLine(line, LINE))?;
     }
     let rest = lines.count();
     if rest > 0 {
@@ -119,6 +122,22 @@ fn body(f: &mut fmt::Formatter<'_>, text: &[u8], margin: &str) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// A line of a body with its end, which is shown where it is odd; and cut.
+pub(super) struct BodyLine<'a>(pub(super) &'a [u8], pub(super) usize);
+
+impl fmt::Display for BodyLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(line, most) = self;
+        let shown = line.strip_suffix(b"\r\n").unwrap_or(line);
+        write!(f, "{}", Cut(shown, *most))?;
+        if line.ends_with(b"\n") {
+            Ok(())
+        } else {
+            f.write_str(" (no line end)")
+        }
+    }
 }
 
 /// A modification on one line.
