@@ -7,6 +7,7 @@
 mod assert;
 #[doc(hidden)]
 pub mod check;
+mod corpus;
 mod delivery;
 mod eml;
 mod mail;
@@ -14,5 +15,6 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+pub use self::corpus::{NastyMail, nasty_mails};
 pub use self::delivery::{Answer, Delivered, Delivery, Fate};
 pub use self::mail::Mail;

@@ -288,6 +288,11 @@ fn one_header_too_many_does_not_pass() {
         "{text}"
     );
     assert_header!(done, "X-Spam", ["NO", "NO"]);
+    let text = failure(|| assert_header!(done, "X-Spam", ["NO", "YES"]));
+    assert!(
+        text.ends_with("\n- X-Spam: YES\n+ X-Spam:\\tNO \n"),
+        "{text}"
+    );
 }
 
 #[test]
