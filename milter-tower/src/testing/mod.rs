@@ -9,7 +9,6 @@ mod assert;
 pub mod check;
 mod corpus;
 mod delivery;
-mod eml;
 mod mail;
 mod show;
 #[cfg(test)]

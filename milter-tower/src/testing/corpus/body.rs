@@ -3,7 +3,7 @@
 use super::{Mail, Recipe};
 
 /// How much of a body both MTAs put into a piece.
-// libmilter/mfdef.h MILTER_CHUNK_SIZE
+// include/libmilter/mfdef.h and Postfix milter8.c, MILTER_CHUNK_SIZE
 const PIECE: usize = 65_535;
 
 pub(super) const MAILS: &[Recipe] = &[

@@ -15,7 +15,7 @@ pub(super) const MAILS: &[Recipe] = &[
         Mail::new().helo(b"\xff \"%s\"\t\x1b[31m")
     }),
     ("empty HELO", || Mail::new().helo("")),
-    // Postfix takes 2,048 bytes of a line (line_length_limit), Sendmail cuts at 1,024.
+    // Postfix takes lines of 2,048 bytes (line_length_limit).
     ("HELO of 2,000 bytes", || Mail::new().helo("h".repeat(2000))),
     ("IPv6 client", || {
         Mail::new().client_ip([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])

@@ -56,7 +56,7 @@ pub(super) const MAILS: &[Recipe] = &[
             .from(".alice..@example.org.")
             .to("bob@.example..net")
     }),
-    // Both MTAs take them for formats in replies (C66).
+    // Both MTAs take them for formats in replies (C67).
     ("percent signs in addresses", || {
         Mail::new()
             .from("%s%n%d%@example.org")

@@ -1,13 +1,13 @@
 //! What a client sends.
 
+mod client;
+mod eml;
+
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use milter_core::macros::names;
-use milter_core::{
-    ClientAddr, Connect, Header, Helo, MacroStage, Recipient, Sender, Text, UnknownCommand,
-};
+use milter_core::{ClientAddr, Header, MacroStage, Recipient, Sender, Text, UnknownCommand};
 
 use super::show;
 use crate::Headers;
@@ -73,85 +73,6 @@ impl Mail {
             usual_headers: true,
             body: Bytes::from_static(b"Hello Bob,\r\nhow are you?\r\n"),
         }
-    }
-
-    /// Sets the client's IP address.
-    pub fn client_ip(self, ip: impl Into<IpAddr>) -> Self {
-        self.client_addr(SocketAddr::new(ip.into(), PORT))
-    }
-
-    /// Sets where the client connects from, which need not be an IP address.
-    pub fn client_addr(mut self, client: impl Into<ClientAddr>) -> Self {
-        self.client = client.into();
-        self
-    }
-
-    /// Sets the client's host name, as the MTA found it.
-    pub fn client_name(mut self, name: impl AsRef<[u8]>) -> Self {
-        self.client_name = copied(name);
-        self
-    }
-
-    /// Sets the name that the client gives in HELO or EHLO.
-    pub fn helo(mut self, name: impl AsRef<[u8]>) -> Self {
-        self.helo = Some(copied(name));
-        self
-    }
-
-    /// Leaves out HELO. Postfix allows that unless told otherwise (`smtpd_helo_required`),
-    /// Sendmail too (`PrivacyOptions`).
-    pub fn without_helo(mut self) -> Self {
-        self.helo = None;
-        self
-    }
-
-    /// The client uses TLS: the protocol (`TLSv1.3`), the cipher suite, and the bits of its key.
-    pub fn tls(
-        self,
-        version: impl AsRef<[u8]>,
-        cipher: impl AsRef<[u8]>,
-        cipher_bits: u32,
-    ) -> Self {
-        self.macro_at(MacroStage::Helo, names::TLS_VERSION, version)
-            .macro_at(MacroStage::Helo, names::CIPHER, cipher)
-            .macro_at(
-                MacroStage::Helo,
-                names::CIPHER_BITS,
-                cipher_bits.to_string(),
-            )
-    }
-
-    /// The client's certificate: its subject and its issuer.
-    pub fn tls_cert(self, subject: impl AsRef<[u8]>, issuer: impl AsRef<[u8]>) -> Self {
-        self.macro_at(MacroStage::Helo, names::CERT_SUBJECT, subject)
-            .macro_at(MacroStage::Helo, names::CERT_ISSUER, issuer)
-    }
-
-    /// The client authenticated: the SASL mechanism (`PLAIN`), and the user.
-    pub fn auth(self, mechanism: impl AsRef<[u8]>, user: impl AsRef<[u8]>) -> Self {
-        self.macro_at(MacroStage::Mail, names::AUTH_TYPE, mechanism)
-            .macro_at(MacroStage::Mail, names::AUTH_AUTHEN, user)
-    }
-
-    /// Sets a macro that the MTA tells at a stage, besides those that it always tells or in place
-    /// of one of them. [`names`](milter_core::macros::names) has the names.
-    pub fn macro_at(
-        mut self,
-        stage: MacroStage,
-        name: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Self {
-        let name = copied(name);
-        self.macros.retain(|(s, n, _)| *s != stage || *n != name);
-        self.macros.push((stage, name, copied(value)));
-        self
-    }
-
-    /// The client sends a command that no MTA knows, before MAIL: the whole line, without its end.
-    pub fn unknown_command(mut self, line: impl AsRef<[u8]>) -> Self {
-        self.unknown_commands
-            .push(UnknownCommand::new(copied(line)));
-        self
     }
 
     /// Sets the sender; `<>` or the empty string is the null sender, from which bounces come.
@@ -255,29 +176,6 @@ impl Mail {
     /// Takes out the body: the mail ends with the blank line behind the headers.
     pub fn without_body(self) -> Self {
         self.raw_body(Bytes::new())
-    }
-
-    /// The client's connection.
-    pub fn connection(&self) -> Connect {
-        Connect::new(self.client_name.clone(), self.client.clone())
-    }
-
-    /// The greeting, if the client gives one.
-    pub fn greeting(&self) -> Option<Helo> {
-        self.helo.clone().map(Helo::new)
-    }
-
-    /// The macros of a stage that are the mail's or were [set](Self::macro_at).
-    pub fn macros(&self, stage: MacroStage) -> impl Iterator<Item = (Text<'_>, Text<'_>)> {
-        let macros = self.macros.iter();
-        macros
-            .filter(move |(s, ..)| *s == stage)
-            .map(|(_, name, value)| (Text::new(name), Text::new(value)))
-    }
-
-    /// The commands that no MTA knows, which come before MAIL.
-    pub fn unknown_commands(&self) -> &[UnknownCommand] {
-        &self.unknown_commands
     }
 
     /// The sender.

@@ -5,8 +5,9 @@ use std::{fs, io};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::mail::Mail;
+use super::Mail;
 
+/// From and to files.
 impl Mail {
     /// A mail with the headers and the body of a file, as mail programs save them (`.eml`): with
     /// CRLF or LF, also mixed. Envelope and client are the usual ones.
