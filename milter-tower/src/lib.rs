@@ -80,6 +80,7 @@ pub use milter_core::{
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::headers::{Field, Fields, Headers, Which};
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
@@ -103,6 +104,7 @@ mod connection;
 mod error;
 mod extensions;
 mod guard;
+mod headers;
 mod listener;
 mod make;
 mod progress;
@@ -112,6 +114,8 @@ mod serve;
 mod session;
 mod settings;
 mod stop;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The README's program compiles.
 #[cfg(doctest)]
