@@ -21,6 +21,10 @@ use crate::strings::without_nul;
 /// let config = Config::new().offer(old).macros(MacroStage::Mail, ["i", "{auth_authen}"]);
 /// ```
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are settings, and any set of them may be true"
+)]
 pub struct Config {
     pub(super) offer: Offer,
     pub(super) strict: bool,
@@ -28,6 +32,7 @@ pub struct Config {
     pub(super) empty_list: EmptyList,
     pub(super) progress_at: Stages,
     pub(super) abort_before_quit: bool,
+    pub(super) any_order: bool,
     pub(super) max_read: usize,
     pub(super) max_edit_bytes: usize,
 }
@@ -42,6 +47,7 @@ impl Config {
             empty_list: EmptyList::Nothing,
             progress_at: Stages::ALL,
             abort_before_quit: true,
+            any_order: false,
             max_read: MAX_PAYLOAD,
             max_edit_bytes: 256 * 1024 * 1024,
         }
@@ -98,6 +104,14 @@ impl Config {
     #[must_use]
     pub fn abort_before_quit(mut self, abort: bool) -> Self {
         self.abort_before_quit = abort;
+        self
+    }
+
+    /// Whether commands are sent in whatever order they come, for tests of filters: no MTA does so.
+    /// A MAIL within a message then gives that up without a word. By default not.
+    #[must_use]
+    pub fn any_order(mut self, any: bool) -> Self {
+        self.any_order = any;
         self
     }
 

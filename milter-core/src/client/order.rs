@@ -37,7 +37,18 @@ impl Phase {
     /// A stage that the filter declined may be left out.
     // libmilter/engine.c trans_ok
     pub(super) fn after(self, stage: Stage, agreement: &Agreement) -> Option<Self> {
-        let (least, most, next) = match stage {
+        let (least, most, next) = self.around(stage);
+        (self <= most && self.reaches(least, agreement)).then_some(next)
+    }
+
+    /// The phase after this stage, wherever it comes.
+    pub(super) fn after_any(self, stage: Stage) -> Self {
+        self.around(stage).2
+    }
+
+    /// The first and the last phase in which a stage may come, and the phase after it.
+    fn around(self, stage: Stage) -> (Self, Self, Self) {
+        match stage {
             Stage::Connect => (Self::Start, Self::Start, Self::Session),
             // In a message, too (Q5).
             Stage::Helo | Stage::Unknown => (
@@ -52,8 +63,7 @@ impl Phase {
             Stage::Header => (Self::Recipients, Self::Headers, Self::Headers),
             Stage::EndOfHeaders => (Self::Recipients, Self::Headers, Self::Body),
             Stage::Body | Stage::EndOfMessage => (Self::Body, Self::Body, Self::Body),
-        };
-        (self <= most && self.reaches(least, agreement)).then_some(next)
+        }
     }
 
     /// Whether only stages are missing to be that far which the filter declined.

@@ -31,7 +31,7 @@ pub struct Session {
     phase: Phase,
     awaited: Option<Awaited>,
     /// The filter's verdict on the whole SMTP session.
-    on_session: Option<Verdict>,
+    final_verdict: Option<Verdict>,
     message: Message,
     edits: Vec<Modification>,
     edit_bytes: usize,
@@ -65,7 +65,7 @@ impl Session {
             agreement: Agreement::default(),
             phase: Phase::Start,
             awaited: None,
-            on_session: None,
+            final_verdict: None,
             message: Message::default(),
             edits: Vec::new(),
             edit_bytes: 0,
@@ -140,16 +140,24 @@ impl Session {
             self.end_message();
         }
         let at = self.phase;
-        self.phase = at.after(stage, &self.agreement).ok_or({
-            if stage == Stage::Mail && at > Phase::Session {
-                SendError::MessageOpen
-            } else {
-                SendError::OutOfOrder {
+        self.phase = match at.after(stage, &self.agreement) {
+            Some(next) => next,
+            None if self.config.any_order => {
+                if stage == Stage::Mail {
+                    self.end_message();
+                }
+                at.after_any(stage)
+            }
+            None if stage == Stage::Mail && at > Phase::Session => {
+                return Err(SendError::MessageOpen);
+            }
+            None => {
+                return Err(SendError::OutOfOrder {
                     stage,
                     at: at.name(),
-                }
+                });
             }
-        })?;
+        };
         Ok(())
     }
 
@@ -158,7 +166,7 @@ impl Session {
         // sendmail/milter.c milter_command, Postfix milter8.c milter8_event: no more after a
         // verdict on the session or the message; HELO belongs to no message.
         let is_decided =
-            self.on_session.is_some() || self.message.verdict.is_some() && stage != Stage::Helo;
+            self.final_verdict.is_some() || self.message.verdict.is_some() && stage != Stage::Helo;
         if is_decided || !self.agreement.delivers(stage) || self.message.skipped == Some(stage) {
             if stage == Stage::EndOfMessage {
                 self.end_message();
@@ -217,7 +225,7 @@ impl Session {
         self.check_ready(Said::Quit)?;
         let aborts = self.owes_abort() && self.config.abort_before_quit;
         self.end_message();
-        self.on_session = None;
+        self.final_verdict = None;
         self.phase = Phase::Start;
         let abort = aborts.then_some(Command::Abort);
         Ok(Frames::new(abort, Command::QuitNewConnection))
@@ -319,7 +327,7 @@ impl Session {
         // filter is asked no more, whether it accepts or refuses the session.
         let of_session = matches!(stage, Stage::Connect | Stage::Helo);
         if ends_session || of_session && !matches!(verdict, Verdict::Continue | Verdict::Skip) {
-            self.on_session = Some(verdict.clone());
+            self.final_verdict = Some(verdict.clone());
         } else if verdict == Verdict::Skip {
             self.message.skipped = Some(stage);
         } else if stage == Stage::EndOfMessage {
@@ -369,7 +377,9 @@ impl Session {
     /// The filter's verdict that ended the message or the SMTP session for it, if one did: it is
     /// told no more of it. None after the end of the message, whose verdict was just told.
     pub fn decided(&self) -> Option<&Verdict> {
-        self.on_session.as_ref().or(self.message.verdict.as_ref())
+        self.final_verdict
+            .as_ref()
+            .or(self.message.verdict.as_ref())
     }
 
     /// What the filter agreed to; nothing before it has answered the offer.

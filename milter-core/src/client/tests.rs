@@ -690,3 +690,11 @@ fn the_body_goes_in_pieces_that_fit() {
     let nothing = session.send(Command::Body(Bytes::new()), |_| None);
     assert!(nothing.unwrap().is_empty() && session.awaited().is_none());
 }
+
+#[test]
+fn any_order_will_do_for_tests() {
+    let mut session = agreed(Config::new().any_order(true), &Needs::all());
+    assert_eq!(run(&mut session, b"MMHRNLCTUBRE"), "MMHRNLCTUBRE");
+    assert_eq!(run(&mut session, b"MRTLNB"), "MRTLNB");
+    assert_eq!(session.abort().unwrap(), Some(Command::Abort));
+}
