@@ -276,11 +276,11 @@ impl fmt::Debug for Mail {
     }
 }
 
-fn copied(bytes: impl AsRef<[u8]>) -> Bytes {
+pub(super) fn copied(bytes: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(bytes.as_ref())
 }
 
-fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
+pub(super) fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
     let address = address.as_ref();
     if address.starts_with(b"<") {
         copied(address)
@@ -290,7 +290,7 @@ fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
 }
 
 /// A value behind its colon: a space before it, lines that begin with white space.
-fn folded(value: &[u8]) -> Bytes {
+pub(super) fn folded(value: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(value.len() + 1);
     out.put_u8(b' ');
     let lines = value.split(|byte| *byte == b'\n');
