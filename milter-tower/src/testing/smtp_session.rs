@@ -17,7 +17,7 @@ use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
-use super::{Answer, Delivery, Fate, MtaProfile};
+use super::{Answer, Delivery, Failures, Fate, MtaProfile};
 
 /// The most bytes of a header that Postfix keeps where milters are.
 // Q29: Postfix cleanup_message.c (KLUDGE_HEADER_LIMIT)
@@ -105,6 +105,8 @@ pub struct SmtpSession {
     pub(super) dialogue: Dialogue,
     /// Counts messages.
     messages: Arc<AtomicU64>,
+    /// How the filter failed, if it is in this process.
+    pub(super) failures: Failures,
     pub(super) letter: Letter,
     /// What the client is answered from now on, whatever it says.
     pub(super) refused: Option<SmtpReply>,
@@ -120,10 +122,12 @@ impl SmtpSession {
         config: Config,
         wire: Result<Wire, String>,
         messages: Arc<AtomicU64>,
+        failures: Failures,
     ) -> Self {
         Self {
             dialogue: Dialogue::open(profile, config, wire).await,
             messages,
+            failures,
             letter: Letter::default(),
             refused: None,
             connected: false,
@@ -343,10 +347,11 @@ impl SmtpSession {
             ..
         } = &self.dialogue;
         let leading_space = session.agreement().leading_space();
-        let delivery = letter.finish(profile, values, leading_space);
+        let mut delivery = letter.finish(profile, values, leading_space);
         if self.in_mail {
             self.reset().await;
         }
+        delivery.failures = self.failures.take();
         delivery
     }
 
