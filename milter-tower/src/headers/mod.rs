@@ -1,6 +1,7 @@
 //! The header fields of a message, in order.
 
 mod change;
+mod decode;
 mod field;
 mod plan;
 #[cfg(test)]
