@@ -75,7 +75,7 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros,
+    Verdict, decode_xtext, macros, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};

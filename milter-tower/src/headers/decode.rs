@@ -49,19 +49,20 @@ impl<'v> Word<'v> {
         let inner = text.strip_prefix(b"=?")?;
         let (charset, rest) = inner.split_at_checked(memchr(b'?', inner)?)?;
         let charset = charset.split(|byte| *byte == b'*').next()?;
-        let (decode, data): (fn(&mut MessageStream<'v>) -> Option<Vec<u8>>, _) = match rest {
-            [b'?', b'B' | b'b', b'?', data @ ..] => (MessageStream::decode_base64_word, data),
-            [b'?', b'Q' | b'q', b'?', data @ ..] => {
-                (MessageStream::decode_quoted_printable_word, data)
-            }
-            _ => return None,
+        let &[b'?', encoding, b'?', ref data @ ..] = rest else {
+            return None;
         };
         let end = memchr(b'?', data)? + 2;
         let word = data.get(..end).filter(|word| word.ends_with(b"?="))?;
         if charset.is_empty() {
             return None;
         }
-        let bytes = decode(&mut MessageStream::new(word))?;
+        let mut word = MessageStream::new(word);
+        let bytes = match encoding {
+            b'B' | b'b' => word.decode_base64_word(),
+            b'Q' | b'q' => word.decode_quoted_printable_word(),
+            _ => None,
+        }?;
         let end = text.len() - data.len() + end;
         Some((Self { charset, bytes }, end))
     }
