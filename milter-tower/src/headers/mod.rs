@@ -1,5 +1,6 @@
 //! The header fields of a message, in order.
 
+mod auth_results;
 mod change;
 mod decode;
 mod field;
