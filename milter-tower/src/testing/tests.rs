@@ -382,6 +382,11 @@ async fn a_failure_is_told_with_its_mail() {
             .contains("\nthe filter failed:\n  mail: no\\tidea\n"),
         "{failed}"
     );
+    let text = failure(|| assert_header!(failed, "X"));
+    assert!(
+        text.contains("; the filter failed: mail: no\\tidea\n"),
+        "{text}"
+    );
     let good = client.deliver(Mail::new()).await;
     assert_accepted!(good);
     assert!(good.failures.is_empty(), "{good}");
