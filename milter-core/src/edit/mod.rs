@@ -50,6 +50,7 @@
 mod args;
 mod body;
 mod headers;
+mod plan;
 mod profile;
 mod recipients;
 
@@ -61,8 +62,10 @@ use thiserror::Error;
 
 use self::body::Body;
 use self::headers::Headers;
+pub use self::plan::{Edited, PlanError, Planner, Unplaceable};
 pub use self::profile::Profile;
 use self::recipients::Recipients;
+use crate::mailbox::bare;
 use crate::{Header, Modification, ModificationKind, Recipient, Sender, Text};
 
 /// A mail as an MTA holds it while filters look at it.
@@ -267,11 +270,7 @@ impl Mail {
 
 /// The address without `<>`.
 fn mailbox(address: Text<'_>) -> Text<'_> {
-    let bytes = address.as_bytes().trim_ascii();
-    let bare = bytes
-        .strip_prefix(b"<")
-        .map_or(bytes, |rest| rest.strip_suffix(b">").unwrap_or(rest));
-    Text::new(bare)
+    Text::new(bare(address.as_bytes().trim_ascii()))
 }
 
 fn in_brackets(address: Text<'_>) -> Bytes {
