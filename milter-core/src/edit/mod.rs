@@ -50,7 +50,6 @@ use thiserror::Error;
 use self::headers::Headers;
 pub use self::plan::{Edited, PlanError, Planner, Unplaceable};
 pub use self::profile::Profile;
-use crate::mailbox::bare;
 use crate::{Header, Modification, ModificationKind, Recipient, Sender, Text};
 
 /// A mail as an MTA holds it while filters look at it.
@@ -235,7 +234,11 @@ impl Mail {
 
 /// The address without `<>`.
 fn mailbox(address: Text<'_>) -> Text<'_> {
-    Text::new(bare(address.as_bytes().trim_ascii()))
+    let bytes = address.as_bytes().trim_ascii();
+    let bare = bytes
+        .strip_prefix(b"<")
+        .map_or(bytes, |rest| rest.strip_suffix(b">").unwrap_or(rest));
+    Text::new(bare)
 }
 
 fn in_brackets(address: Text<'_>) -> Bytes {
