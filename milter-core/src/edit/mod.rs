@@ -65,7 +65,6 @@ use self::headers::Headers;
 pub use self::plan::{Edited, PlanError, Planner, Unplaceable};
 pub use self::profile::Profile;
 use self::recipients::Recipients;
-use crate::mailbox::bare;
 use crate::{Header, Modification, ModificationKind, Recipient, Sender, Text};
 
 /// A mail as an MTA holds it while filters look at it.
@@ -270,7 +269,11 @@ impl Mail {
 
 /// The address without `<>`.
 fn mailbox(address: Text<'_>) -> Text<'_> {
-    Text::new(bare(address.as_bytes().trim_ascii()))
+    let bytes = address.as_bytes().trim_ascii();
+    let bare = bytes
+        .strip_prefix(b"<")
+        .map_or(bytes, |rest| rest.strip_suffix(b">").unwrap_or(rest));
+    Text::new(bare)
 }
 
 fn in_brackets(address: Text<'_>) -> Bytes {

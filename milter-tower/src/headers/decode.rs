@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use mail_parser::decoders::charsets::map::charset_decoder;
-use mail_parser::parsers::MessageStream;
+use encoding_rs::Encoding;
 use memchr::{memchr, memmem};
 
 /// Decodes a value in one line.
@@ -52,20 +51,67 @@ impl<'v> Word<'v> {
         let &[b'?', encoding, b'?', ref data @ ..] = rest else {
             return None;
         };
-        let end = memchr(b'?', data)? + 2;
-        let word = data.get(..end).filter(|word| word.ends_with(b"?="))?;
+        let end = memchr(b'?', data)?;
+        data[end..].strip_prefix(b"?=")?;
         if charset.is_empty() {
             return None;
         }
-        let mut word = MessageStream::new(word);
+        let (data, after) = (&data[..end], &data[end + 2..]);
         let bytes = match encoding {
-            b'B' | b'b' => word.decode_base64_word(),
-            b'Q' | b'q' => word.decode_quoted_printable_word(),
+            b'B' | b'b' => decode_b(data),
+            b'Q' | b'q' => decode_q(data),
             _ => None,
         }?;
-        let end = text.len() - data.len() + end;
+        let end = text.len() - after.len();
         Some((Self { charset, bytes }, end))
     }
+}
+
+// RFC 2047 4.1: base64. Padding may lack, and white space in it means nothing
+fn decode_b(data: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(data.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in data {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                count = 0;
+                continue;
+            }
+            b' ' | b'\t' => continue,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.extend((bits >> count).to_le_bytes().first());
+        }
+    }
+    Some(bytes)
+}
+
+// RFC 2047 4.2
+fn decode_q(data: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(data.len());
+    let mut rest = data.iter();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'_' => b' ',
+            b'=' => hex(*rest.next()?)? << 4 | hex(*rest.next()?)?,
+            byte => *byte,
+        });
+    }
+    Some(bytes)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let digit = char::from(digit).to_digit(16)?;
+    u8::try_from(digit).ok()
 }
 
 /// What was decoded so far.
@@ -103,10 +149,11 @@ impl<'v> Decoded<'v> {
         let Some((charset, bytes)) = self.pending.take() else {
             return;
         };
-        match charset_decoder(charset).filter(|_| !bytes.is_empty()) {
-            Some(decode) => self.text.push_str(&decode(&bytes)),
-            None => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-        }
+        let text = match Encoding::for_label_no_replacement(charset) {
+            Some(encoding) => encoding.decode_with_bom_removal(&bytes).0,
+            None => String::from_utf8_lossy(&bytes),
+        };
+        self.text.push_str(&text);
     }
 
     fn finish(mut self, after: &[u8]) -> String {
@@ -146,6 +193,10 @@ mod tests {
             ("(=?ISO-8859-1?Q?a_b?=)", "(a b)"),
             ("(=?ISO-8859-1?Q?a?= =?ISO-8859-2?Q?_b?=)", "(a b)"),
             ("=?utf-8?Q?a?= b =?utf-8?Q?c?=", "a b c"),
+            ("=?us-ascii?B?YQ?==?us-ascii?b?Y  mM?=", "abc"),
+            ("=?us-ascii?B?YQ==YmM=?=", "abc"),
+            ("=?us-ascii?B?YWJj?=", "abc"),
+            ("=?us-ascii?Q?a b=3d=3D?=", "a b=="),
             // One character in two words.
             ("=?utf-8?Q?=C3?= =?UTF-8?B?qQ==?=!", "é!"),
             ("two  spaces =?utf-8?q?a?=  here", "two  spaces a  here"),
@@ -182,9 +233,9 @@ mod tests {
         );
         assert_eq!(decoded("=?x-unknown?q?a=E9?="), "a\u{fffd}");
         assert_eq!(decoded("=?big5?b??="), "");
+        assert_eq!(decoded("=?iso-2022-kr?q?a?="), "a");
     }
 
-    #[cfg(feature = "charsets")]
     #[test]
     fn east_asian_character_sets() {
         assert_eq!(decoded("=?ISO-2022-JP?B?GyRCRnxLXBsoQg==?="), "日本");

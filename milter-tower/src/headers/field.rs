@@ -63,8 +63,8 @@ impl<'h> Field<'h> {
     /// What is no proper encoded word stays as it is, and what is not text in its character set or
     /// in UTF-8 becomes U+FFFD. Words are decoded wherever they stand, also in quotes and in
     /// addresses: this is the text to look into, not one to parse. It may hold anything, control
-    /// characters and line breaks among them. Character sets of East Asia other than UTF-8 need
-    /// the feature `charsets`.
+    /// characters and line breaks among them. Character sets are those of the Encoding Standard
+    /// (<https://encoding.spec.whatwg.org/#names-and-labels>); any other is read as UTF-8.
     ///
     /// ```
     /// # use milter_tower::{Header, Headers};

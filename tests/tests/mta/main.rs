@@ -14,6 +14,7 @@ mod group;
 mod hello;
 mod local;
 mod model;
+mod planned;
 mod replies;
 mod secured;
 mod session;
