@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
-use milter_core::{Command, MacroSet, ReplyMode, Stage, Verdict};
+use milter_core::{Command, MacroSet, MacroStage, ReplyMode, Stage, Text, Verdict};
 use tokio::time::Instant;
 
 use super::MtaProfile;
@@ -123,6 +123,16 @@ impl Dialogue {
         Ok(answer)
     }
 
+    /// Passes over a recipient that the MTA refused.
+    // Q2: sendmail/milter.c milter_command has sent its macros by then
+    pub(super) async fn skip_rcpt(&mut self) {
+        let is_told = self.profile.is_sendmail() && self.session.decided().is_none();
+        if let (Some(macros), true) = (self.macro_set(b'R'), is_told && self.wire.is_some()) {
+            // A filter that is gone is found out at the next question.
+            let _ = self.write([Command::Macros(macros)]).await;
+        }
+    }
+
     /// Whether the macros of a stage go out though the filter declined it.
     // Q2: sendmail/milter.c milter_command, Postfix milter8.c milter8_event: not for those that the
     // version does not have
@@ -136,14 +146,34 @@ impl Dialogue {
         exists && !agreement.delivers(stage) && self.profile.kind != Kind::Stalwart
     }
 
+    fn asks_for(&self, stage: MacroStage) -> bool {
+        self.session.agreement().macros().get(stage).is_some()
+    }
+
+    /// The names of the macros that the MTA looks up at a stage.
+    // Q14: sendmail/milter.c milter_data asks for the list of the end of headers before it uses
+    // that of the end of message, and has no other then
+    fn names_for(&self, stage: MacroStage) -> Box<dyn Iterator<Item = Text<'_>> + '_> {
+        let asked = (
+            self.asks_for(MacroStage::EndOfHeaders),
+            self.asks_for(stage),
+        );
+        let is_mixed_up = self.profile.is_sendmail() && stage == MacroStage::EndOfMessage;
+        match asked {
+            (false, true) if is_mixed_up => Box::new(self.profile.own_macros(stage)),
+            (true, false) if is_mixed_up => Box::new(std::iter::empty()),
+            _ => Box::new(self.session.macro_names(stage)),
+        }
+    }
+
     fn macro_set(&self, code: u8) -> Option<MacroSet> {
         let mut pairs: Vec<(Bytes, Bytes)> = Vec::new();
         let mut listed = 0;
         if let Some(stage) = self.profile.macros_before(code) {
             // What a test sets is in the MTA's own list; a filter's replaces that.
-            let is_asked = self.session.agreement().macros().get(stage).is_some();
+            let is_asked = self.asks_for(stage);
             let given = self.values.given_at(stage).filter(|_| !is_asked);
-            for name in self.session.macro_names(stage).chain(given) {
+            for name in self.names_for(stage).chain(given) {
                 listed += 1;
                 let is_there = pairs.iter().any(|(there, _)| *there == name.as_bytes());
                 if let (Some(value), false) = (self.values.get(stage, name), is_there) {

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod ask;
 mod assert;
 #[doc(hidden)]
 pub mod check;
