@@ -23,13 +23,15 @@ impl SmtpSession {
             ..
         } = &self.dialogue;
         let leading_space = session.agreement().leading_space();
-        let delivery = letter.finish(profile, values, leading_space);
+        let mut delivery = letter.finish(profile, values, leading_space);
         if self.in_mail {
             self.reset().await;
         }
+        delivery.failures = self.failures.take();
         delivery
     }
 
+    /// The message is over for the MTA.
     pub(super) async fn reset(&mut self) {
         self.in_mail = false;
         self.dialogue.end_message().await;
@@ -45,10 +47,12 @@ impl SmtpSession {
         }
     }
 
+    /// Which MTA this is.
     pub(super) fn profile(&self) -> &MtaProfile {
         &self.dialogue.profile
     }
 
+    /// The message gets a queue id, unless it has one.
     pub(super) fn enqueue(&mut self) {
         if self.dialogue.values.queue_id().is_none() {
             let number = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
@@ -86,10 +90,12 @@ impl SmtpSession {
         Header::new(header.name_bytes(), shown)
     }
 
+    /// Asks the filter, as far as it is to be asked, and takes down what it says.
     pub(super) async fn ask(&mut self, stage: Stage, command: Command) -> Answer {
         self.ask_about(stage, command, None).await
     }
 
+    /// The same concerning a recipient.
     pub(super) async fn ask_about(
         &mut self,
         stage: Stage,

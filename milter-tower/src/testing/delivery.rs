@@ -37,6 +37,9 @@ pub struct Delivery {
     /// What the filter answered, in order. Of its answers to single headers and pieces of the body
     /// only those that do not just go on.
     pub answers: Vec<Answer>,
+    /// How the filter failed, if it did: at which event, and what the server would log of it. The
+    /// MTA got the failure verdict then, unless no answer was due.
+    pub failures: Vec<String>,
     /// The modifications that the filter asked for, in the order in which they were sent.
     pub edits: Vec<Modification>,
     /// The message: as it would be delivered, or if it is not, as it was when that was decided.
@@ -50,6 +53,7 @@ impl Delivery {
             fate: Fate::Accepted,
             ended_at: None,
             answers: Vec::new(),
+            failures: Vec::new(),
             edits: Vec::new(),
             message: message.into(),
         }
@@ -136,6 +140,12 @@ impl fmt::Display for Delivery {
         }
         for answer in &self.answers {
             writeln!(f, "  {answer}")?;
+        }
+        if !self.failures.is_empty() {
+            writeln!(f, "the filter failed:")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "  {}", show::Line(failure.as_bytes()))?;
         }
         if !self.edits.is_empty() {
             writeln!(f, "edits:")?;

@@ -102,7 +102,7 @@ impl Dialogue {
             Err(error) => panic!("a step that cannot be taken: {error}"),
         };
         let heard = async {
-            let macros = (is_told && (!frames.is_empty() || self.tells_macros_of(stage)))
+            let macros = (!frames.is_empty() || is_told && self.tells_macros_of(stage))
                 .then(|| self.macro_set(code))
                 .flatten();
             let macros = macros.map(Command::Macros).into_iter();

@@ -27,6 +27,36 @@
 //! }
 //! # }
 //! ```
+//!
+//! # Assertions
+//!
+//! A delivery answers questions; assertions ask them, and show what differs when they fail. Macros
+//! of the crate: [`assert_accepted`](crate::assert_accepted),
+//! [`assert_refused`](crate::assert_refused), [`assert_discarded`](crate::assert_discarded),
+//! [`assert_quarantined`](crate::assert_quarantined), [`assert_header`](crate::assert_header),
+//! [`assert_no_header`](crate::assert_no_header), [`assert_body`](crate::assert_body),
+//! [`assert_recipients`](crate::assert_recipients).
+//!
+//! ```text
+//! not the expected header X-Spam; the mail was accepted at end of message
+//!   From: alice@example.org
+//! - X-Spam: YES
+//! + X-Spam: NO
+//! ```
+//!
+//! # Nasty mails
+//!
+//! Real mail has broken filters with what nobody thinks of. [`nasty_mails`] has some ninety of such,
+//! and [`survives`] runs them all over a filter:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! # use milter_tower::{BoxError, Request, Response};
+//! # let filter = tower::service_fn(async |_: Request| Ok::<_, BoxError>(Response::proceed()));
+//! milter_tower::testing::survives(filter).await;
+//! # }
+//! ```
 
 mod ask;
 mod assert;
@@ -36,12 +66,14 @@ mod corpus;
 mod deliver;
 mod delivery;
 mod dialogue;
+mod failures;
 mod letter;
 mod mail;
 mod mta;
 mod profile;
 mod show;
 mod smtp_session;
+mod survive;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -49,7 +81,9 @@ mod wire;
 
 pub use self::corpus::{NastyMail, nasty_mails};
 pub use self::delivery::{Answer, Delivered, Delivery, Fate};
+pub(crate) use self::failures::Failures;
 pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
 pub use self::smtp_session::SmtpSession;
+pub use self::survive::survives;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::wire::{Io, Server, Wire};
-use super::{Delivery, Mail, MtaProfile, SmtpSession};
+use super::{Delivery, Failures, Mail, MtaProfile, SmtpSession};
 use crate::{Address, BoxError, PeerAddr, Request, Response, Settings, serve_connection};
 
 /// How long connecting to a filter elsewhere may take.
@@ -204,8 +204,11 @@ impl MockMta {
     /// ended.
     pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mut session = self.open().await;
-        let delivery = session.deliver(mail).await;
+        let failures = session.failures.clone();
+        let mut delivery = session.deliver(mail).await;
         session.quit().await;
+        // Those at the very end.
+        delivery.failures.extend(failures.take());
         delivery
     }
 
@@ -216,9 +219,12 @@ impl MockMta {
     /// session, in which nothing is then delivered.
     pub async fn open(&mut self) -> SmtpSession {
         let config = self.profile.config();
+        let failures = Failures::default();
         let wire = match &mut self.filter {
             Filter::Here(filter) => {
-                let (io, server) = filter.start(self.settings.clone());
+                let mut settings = self.settings.clone();
+                settings.failures = Some(failures.clone());
+                let (io, server) = filter.start(settings);
                 Ok(Wire::new(io, Some(server), &config))
             }
             Filter::At(address) => timeout(CONNECT_TIMEOUT, dial(address))
@@ -232,7 +238,7 @@ impl MockMta {
                 .ok_or_else(|| "the connection was used by a session before".to_owned()),
         };
         let (profile, messages) = (Arc::clone(&self.profile), Arc::clone(&self.messages));
-        SmtpSession::open(profile, config, wire, messages).await
+        SmtpSession::open(profile, config, wire, messages, failures).await
     }
 }
 

@@ -17,7 +17,7 @@ use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
-use super::{Answer, Delivery, Fate, MtaProfile};
+use super::{Answer, Delivery, Failures, Fate, MtaProfile};
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
 ///
@@ -101,6 +101,8 @@ pub struct SmtpSession {
     pub(super) dialogue: Dialogue,
     /// Counts messages.
     pub(super) messages: Arc<AtomicU64>,
+    /// How the filter failed, if it is in this process.
+    pub(super) failures: Failures,
     pub(super) letter: Letter,
     /// What the client is answered from now on, whatever it says.
     pub(super) refused: Option<SmtpReply>,
@@ -116,10 +118,12 @@ impl SmtpSession {
         config: Config,
         wire: Result<Wire, String>,
         messages: Arc<AtomicU64>,
+        failures: Failures,
     ) -> Self {
         Self {
             dialogue: Dialogue::open(profile, config, wire).await,
             messages,
+            failures,
             letter: Letter::default(),
             refused: None,
             connected: false,

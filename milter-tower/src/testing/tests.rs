@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use milter_core::edit::{self, Profile};
 use milter_core::{Header, MacroStage, Modification, Recipient, Sender, SmtpReply, Stage, Verdict};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     assert_accepted, assert_body, assert_discarded, assert_header, assert_no_header,
@@ -361,4 +363,23 @@ fn the_wrong_end_shows_all_that_became_of_the_mail() {
         text.starts_with("expected: refused with 550 and \"yes\"\n"),
         "{text}"
     );
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_in_a_mail_it_can_be_shown(
+        name in prop::collection::vec(any::<u8>(), 0..300),
+        value in prop::collection::vec(any::<u8>(), 0..300),
+        body in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mail = Mail::new()
+            .client_name(&name)
+            .helo(&value)
+            .from(&value)
+            .without_headers()
+            .raw_header(&name, &value)
+            .raw_body(body);
+        let shown = format!("{mail:?}");
+        prop_assert!(!shown.chars().any(|char| char.is_control() && char != '\n'), "{}", shown);
+    }
 }

@@ -17,8 +17,9 @@ pub struct NastyMail {
     pub name: &'static str,
     /// The mail.
     pub mail: Mail,
-    /// Whether it is past a limit of [`Settings`](crate::Settings): the server answers it, or
-    /// closes the connection, without the whole of it reaching the filter.
+    /// Whether it is past a limit of [`Settings`](crate::Settings). The server then refuses it with
+    /// `552 5.3.4`, and the filter does not see the whole of it, unless the MTA comes before: by
+    /// default Sendmail refuses headers of more than 32 KiB, and Postfix cuts long ones.
     pub is_past_limits: bool,
 }
 
