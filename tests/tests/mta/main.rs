@@ -12,6 +12,7 @@ mod full;
 mod group;
 mod hello;
 mod local;
+mod mock;
 mod model;
 mod replies;
 mod session;
