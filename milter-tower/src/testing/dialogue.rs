@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
-use milter_core::{Command, MacroSet, MacroStage, ReplyMode, Stage, Text, Verdict};
+use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
 use tokio::time::Instant;
 
 use super::MtaProfile;
@@ -22,6 +22,8 @@ pub(super) struct Dialogue {
     wire: Option<Wire>,
     /// Why there is no filter.
     failure: Option<String>,
+    /// The filter answered to go on at MAIL.
+    passed_mail: bool,
     /// Parts of the message were told.
     in_content: bool,
 }
@@ -43,6 +45,7 @@ impl Dialogue {
             session: Session::new(config),
             wire,
             failure,
+            passed_mail: false,
             in_content: false,
         };
         if this.wire.is_some() {
@@ -118,6 +121,7 @@ impl Dialogue {
             Err(failure) => return Err(self.fail(failure).await),
         };
         if let Some(answer) = &answer {
+            self.passed_mail |= stage == Stage::Mail && answer.verdict == Verdict::Continue;
             self.part_after(answer).await;
         }
         Ok(answer)
@@ -141,6 +145,7 @@ impl Dialogue {
         let exists = match stage {
             Stage::Connect | Stage::Helo | Stage::Mail | Stage::Rcpt => true,
             Stage::Data => agreement.version() >= 4,
+            Stage::Unknown => agreement.version() >= 3 && self.profile.is_postfix(),
             _ => false,
         };
         exists && !agreement.delivers(stage) && self.profile.kind != Kind::Stalwart
@@ -235,12 +240,10 @@ impl Dialogue {
 
     /// The message is over for the MTA.
     pub(super) async fn end_message(&mut self) {
-        // Q4: sendmail/milter.c milter_send_command marks a message when MAIL is answered or its
-        // content begins, and milter_abort_filter looks at that; a discard leaves the mark.
-        let agreement = self.session.agreement();
-        let is_marked = self.in_content
-            || agreement.delivers(Stage::Mail)
-                && agreement.reply_mode(Stage::Mail) != ReplyMode::Silent;
+        // Q4: sendmail/milter.c milter_send_command marks a message when MAIL is answered with
+        // `continue`, or when its content begins, and milter_abort_filter looks at that; a discard
+        // leaves the mark.
+        let is_marked = self.in_content || self.passed_mail;
         let is_discarded = self.session.decided() == Some(&Verdict::Discard) && !self.in_content;
         let is_owed = match self.session.abort() {
             Err(error @ SendError::ReplyDue { .. }) => {
@@ -255,6 +258,7 @@ impl Dialogue {
             Kind::Stalwart => false,
         };
         self.in_content = false;
+        self.passed_mail = false;
         self.values.end_message();
         if is_sent {
             self.say_abort().await;

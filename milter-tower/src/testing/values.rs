@@ -70,6 +70,11 @@ impl Values {
         self.client = Some(client.clone());
     }
 
+    fn is_loopback(&self) -> bool {
+        let ip = self.client.as_ref().and_then(|client| client.client().ip());
+        ip.is_some_and(|ip| ip.is_loopback())
+    }
+
     pub(super) fn client_shown(&self) -> String {
         let Some(client) = &self.client else {
             return "unknown".to_owned();
@@ -157,6 +162,8 @@ impl Values {
             n::VERSION => own("Postfix 3.10.0"),
             n::DAEMON_NAME if is_sendmail => own("MTA"),
             n::HOST_NAME | n::IF_NAME | n::DAEMON_NAME => own(HOST),
+            // sendmail/daemon.c: none for the loopback interface
+            n::IF_ADDR if self.is_loopback() => None,
             n::DAEMON_ADDR | n::IF_ADDR => own("192.0.2.25"),
             n::DAEMON_PORT => own("25"),
             n::CLIENT => self.client.as_ref().map(|_| self.client_shown().into()),

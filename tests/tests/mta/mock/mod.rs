@@ -9,6 +9,8 @@ use milter_tower::testing::{self, Delivery, MockMta, MtaProfile};
 
 use crate::group::{Cases, on_both};
 
+mod frames;
+
 on_both! {
     as_the_real_ones: Setup::default();
 }
