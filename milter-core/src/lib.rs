@@ -26,6 +26,7 @@ pub use crate::codec::{
 };
 pub use crate::command::{Command, Helo, UnknownCommand};
 pub use crate::connect::{ClientAddr, Connect};
+pub use crate::domain::same_domain;
 pub use crate::envelope::{Recipient, Sender};
 pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
@@ -53,6 +54,7 @@ pub mod client;
 mod codec;
 mod command;
 mod connect;
+mod domain;
 pub mod edit;
 mod envelope;
 mod esmtp;
@@ -60,6 +62,7 @@ mod flags;
 mod header;
 mod lines;
 pub mod macros;
+mod mailbox;
 mod modification;
 mod negotiate;
 mod reply;

@@ -66,6 +66,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use milter_core::edit;
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
     Actions, AddressProblem, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize,
@@ -74,7 +75,7 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros,
+    Verdict, decode_xtext, macros, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};

@@ -38,6 +38,7 @@
 
 mod body;
 mod headers;
+mod plan;
 mod profile;
 
 #[cfg(test)]
@@ -47,7 +48,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use self::headers::Headers;
+pub use self::plan::{Edited, PlanError, Planner, Unplaceable};
 pub use self::profile::Profile;
+use crate::mailbox::bare;
 use crate::{Header, Modification, ModificationKind, Recipient, Sender, Text};
 
 /// A mail as an MTA holds it while filters look at it.
@@ -232,11 +235,7 @@ impl Mail {
 
 /// The address without `<>`.
 fn mailbox(address: Text<'_>) -> Text<'_> {
-    let bytes = address.as_bytes().trim_ascii();
-    let bare = bytes
-        .strip_prefix(b"<")
-        .map_or(bytes, |rest| rest.strip_suffix(b">").unwrap_or(rest));
-    Text::new(bare)
+    Text::new(bare(address.as_bytes().trim_ascii()))
 }
 
 fn in_brackets(address: Text<'_>) -> Bytes {

@@ -203,8 +203,8 @@ impl Headers {
     /// Gives a field another name or value, if it may be written.
     fn write(&mut self, at: usize, name: Option<&[u8]>, raw: Option<&[u8]>) {
         let old = &self.entries[at].header;
-        let name = name.map_or_else(|| old.name().as_bytes(), |name| name);
-        let raw = raw.map_or_else(|| old.value().as_bytes(), |raw| raw);
+        let name = name.unwrap_or_else(|| old.name().as_bytes());
+        let raw = raw.unwrap_or_else(|| old.value().as_bytes());
         let header = Header::checked(name, raw);
         if let Some(header) = self.checked(header) {
             self.keep_original();

@@ -1,7 +1,10 @@
 //! The header fields of a message, in order.
 
+mod auth_results;
 mod change;
+mod decode;
 mod field;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod which;

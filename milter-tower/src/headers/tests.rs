@@ -1,3 +1,6 @@
+use milter_core::Modification;
+use milter_core::edit::{PlanError, Profile, Unplaceable};
+
 use super::*;
 
 fn shown(fields: &[(&'static str, &'static str)]) -> Headers {
@@ -25,7 +28,7 @@ fn looking_disregards_case_and_keeps_bytes() {
     assert_eq!(headers.get_str("b"), Some("2"));
     assert_eq!(headers.get_str("D"), None);
     assert_eq!(headers.get_str("c"), Some(""));
-    let all: Vec<_> = headers.get_all("A").map(|field| field.value()).collect();
+    let all: Vec<_> = headers.get_all("A").map(Field::value).collect();
     assert_eq!(all, ["1", "3"]);
     assert_eq!(headers.get_all("a").next_back().unwrap().raw(), "  3 ");
     assert_eq!(headers.position("C"), Some(3));
@@ -136,4 +139,83 @@ fn equal_is_who_has_the_same_fields() {
     assert_eq!(headers, four());
     assert_ne!(shown(&[("A", "1")]), shown(&[("a", "1")]));
     assert_eq!(format!("{headers:?}").matches("Field").count(), 4);
+}
+
+fn planned(headers: &Headers) -> [Vec<Modification>; 2] {
+    [Profile::postfix(), Profile::sendmail()].map(|profile| {
+        let plan = headers.plan(&profile, true, Unplaceable::Refuse);
+        plan.expect("can be had")
+    })
+}
+
+#[test]
+fn what_did_not_change_is_no_modification() {
+    let mut headers = four();
+    assert_eq!(planned(&headers), [vec![], vec![]]);
+    headers.prepend("X", "x");
+    headers.replace("B", "b");
+    headers.remove("X");
+    headers.replace_raw("B", "2");
+    assert_eq!(headers.remove_all("none"), 0);
+    assert_eq!(planned(&headers), [vec![], vec![]]);
+}
+
+#[test]
+fn changes_become_modifications() {
+    let mut headers = four();
+    headers.prepend("X", "top");
+    assert!(headers.insert_before("A", "P", "p"));
+    assert!(headers.insert_after("B", "Q", "q"));
+    headers.append("C", "second");
+    headers.remove("A");
+    headers.rename("B", "b");
+    headers.replace(("A", 1), "3");
+    let insert = |at, name, value| Modification::insert_header(at, name, value).unwrap();
+    let end = i32::MAX.unsigned_abs();
+    let change = |name, index, value| Modification::change_header(name, index, value).unwrap();
+    let delete = |name| Modification::delete_header(name, 1).unwrap();
+    let [postfix, sendmail] = planned(&headers);
+    assert_eq!(
+        postfix,
+        [
+            change("b", 1, "2"),
+            change("a", 2, " 3"),
+            delete("A"),
+            insert(0, "X", " top"),
+            insert(2, "P", " p"),
+            insert(4, "Q", " q"),
+            insert(end, "C", " second"),
+        ]
+    );
+    assert_eq!(
+        sendmail,
+        [
+            change("a", 2, " 3"),
+            delete("B"),
+            delete("A"),
+            insert(0, "X", " top"),
+            insert(2, "P", " p"),
+            insert(3, "b", "2"),
+            insert(4, "Q", " q"),
+            insert(end, "C", " second"),
+        ]
+    );
+}
+
+#[test]
+fn a_change_that_could_not_be_made_fails_the_plan() {
+    let mut headers = four();
+    headers.append("Y", "y");
+    headers.append("X", "\0");
+    let error = ModificationError::HeaderValueNul;
+    let plan = headers.plan(&Profile::postfix(), true, Unplaceable::Nearest);
+    assert_eq!(plan, Err(PlanError::Header(error)));
+}
+
+#[test]
+fn headers_of_no_mta_are_all_new() {
+    let mut headers: Headers = [Header::new("A", " 1")].into_iter().collect();
+    headers.append("B", "2");
+    let [postfix, _] = planned(&headers);
+    assert_eq!(postfix.len(), 2);
 }

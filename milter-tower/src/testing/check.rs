@@ -1,8 +1,4 @@
 //! What the assertions do.
-#![allow(
-    clippy::missing_panics_doc,
-    reason = "panicking is what these are for, and they are hidden"
-)]
 
 use std::fmt::Write;
 
@@ -127,6 +123,9 @@ fn ending(done: &Delivery) -> String {
         Fate::Refused(reply) => _ = write!(text, ": {reply}"),
         Fate::Failed(why) => _ = write!(text, ": {why}"),
         _ => {}
+    }
+    if let Some(failure) = done.failures.first() {
+        let _ = write!(text, "; the filter failed: {}", Line(failure.as_bytes()));
     }
     text
 }

@@ -6,11 +6,12 @@ use milter_core::edit::{self, Profile};
 use milter_core::{Header, MacroStage, Modification, Recipient, Sender, SmtpReply, Stage, Verdict};
 
 use proptest::prelude::*;
+use tower::service_fn;
 
 use super::*;
 use crate::{
-    assert_accepted, assert_body, assert_discarded, assert_header, assert_no_header,
-    assert_quarantined, assert_recipients, assert_refused,
+    BoxError, Event, Request, Response, assert_accepted, assert_body, assert_discarded,
+    assert_header, assert_no_header, assert_quarantined, assert_recipients, assert_refused,
 };
 
 fn recipient(address: &'static str) -> Recipient {
@@ -363,6 +364,33 @@ fn the_wrong_end_shows_all_that_became_of_the_mail() {
         text.starts_with("expected: refused with 550 and \"yes\"\n"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_failure_is_told_with_its_mail() {
+    let filter = service_fn(async |request: Request| match request.event() {
+        Event::Mail(sender) if sender.is_null() => Err(BoxError::from("no\tidea")),
+        _ => Ok(Response::proceed()),
+    });
+    let mut client = MockMta::postfix(filter).open().await;
+    let failed = client.deliver(Mail::new().from("<>")).await;
+    assert_refused!(failed, 451);
+    assert_eq!(failed.failures, ["mail: no\tidea"]);
+    assert!(
+        failed
+            .to_string()
+            .contains("\nthe filter failed:\n  mail: no\\tidea\n"),
+        "{failed}"
+    );
+    let text = failure(|| assert_header!(failed, "X"));
+    assert!(
+        text.contains("; the filter failed: mail: no\\tidea\n"),
+        "{text}"
+    );
+    let good = client.deliver(Mail::new()).await;
+    assert_accepted!(good);
+    assert!(good.failures.is_empty(), "{good}");
+    client.quit().await;
 }
 
 proptest! {
