@@ -136,7 +136,7 @@ impl Session {
     fn advance(&mut self, stage: Stage) -> Result<(), SendError> {
         let begins = matches!(stage, Stage::Mail | Stage::Helo);
         if begins && self.message.verdict.is_some() {
-            // What the filter decided needs no end that it would be told of.
+            // HELO ends a message, too. What the filter decided needs no end that it is told of.
             self.end_message();
         }
         let at = self.phase;
@@ -163,10 +163,8 @@ impl Session {
 
     /// Whether the filter is told of a stage.
     fn is_asked(&mut self, stage: Stage) -> bool {
-        // sendmail/milter.c milter_command, Postfix milter8.c milter8_event: no more after a
-        // verdict on the session or the message; HELO belongs to no message.
-        let is_decided =
-            self.final_verdict.is_some() || self.message.verdict.is_some() && stage != Stage::Helo;
+        // sendmail/milter.c milter_command, Postfix milter8.c milter8_event
+        let is_decided = self.final_verdict.is_some() || self.message.verdict.is_some();
         if is_decided || !self.agreement.delivers(stage) || self.message.skipped == Some(stage) {
             if stage == Stage::EndOfMessage {
                 self.end_message();

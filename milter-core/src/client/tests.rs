@@ -698,3 +698,108 @@ fn any_order_will_do_for_tests() {
     assert_eq!(run(&mut session, b"MRTLNB"), "MRTLNB");
     assert_eq!(session.abort().unwrap(), Some(Command::Abort));
 }
+
+mod with_a_filter {
+    //! The session against the filter's own state machine.
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::state::{Ends, StateMachine, Step};
+
+    fn verdicts() -> impl Strategy<Value = Verdict> {
+        prop_oneof![
+            4 => Just(Verdict::Continue),
+            1 => Just(Verdict::Accept),
+            1 => Just(Verdict::Reject),
+            1 => Just(Verdict::TempFail),
+            1 => Just(Verdict::Discard),
+            1 => Just(Verdict::Skip),
+            1 => Just(Verdict::from(SmtpReply::reject("no"))),
+        ]
+    }
+
+    fn some_needs() -> impl Strategy<Value = Needs> {
+        let how = proptest::collection::vec(0..4, Stage::ALL.len());
+        how.prop_map(|how| {
+            let stages = Stage::ALL.into_iter().zip(how);
+            let needs = stages.fold(Needs::none().skip(), |needs, (stage, how)| match how {
+                0 => needs,
+                1 => needs.record(stage),
+                _ => needs.event(stage),
+            });
+            needs.optional_action(Actions::CHANGES)
+        })
+    }
+
+    /// What the filter makes of a frame: it must be what it expects.
+    fn taken(filter: &mut StateMachine, frame: &Command) {
+        let transition = filter.step(frame).expect("negotiated before");
+        if let Some(stage) = frame.stage() {
+            let is_fine = matches!(transition.step, Step::Deliver { .. });
+            assert!(is_fine, "{stage}: {transition:?}");
+        }
+        if *frame == Command::Abort {
+            // C79: never without an open message.
+            assert_eq!(transition.ends, Some(Ends::Message));
+        } else if !matches!(frame, Command::QuitNewConnection) {
+            assert_eq!(transition.ends, None, "{frame:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn c79_both_sides_know_what_is_open(
+            needs in some_needs(),
+            steps in proptest::collection::vec(
+                (prop::sample::select(&b"CHMMRRTULLNBBEEAAK"[..]), verdicts()),
+                0..80,
+            ),
+        ) {
+            let mut session = agreed(Config::new(), &needs);
+            let mut filter = StateMachine::new();
+            filter.step(&Command::Negotiate(Offer::V6)).expect("the first");
+            for (letter, verdict) in steps {
+                // Behind HELO the filter knows by itself.
+                if letter == b'A' || letter == b'H' {
+                    let owed = session.owes_abort();
+                    let abort = session.abort().expect("no reply is due");
+                    prop_assert_eq!(abort.is_some(), owed);
+                    if let Some(abort) = &abort {
+                        taken(&mut filter, abort);
+                    }
+                    prop_assert!(!filter.has_message());
+                }
+                if letter == b'A' {
+                    continue;
+                }
+                if letter == b'K' {
+                    let frames = session.quit_new_connection().expect("no reply is due");
+                    for frame in frames {
+                        taken(&mut filter, &frame);
+                    }
+                    continue;
+                }
+                let Ok(frames) = session.send(command(letter), |_| Some("x".into())) else {
+                    continue;
+                };
+                for frame in frames {
+                    taken(&mut filter, &frame);
+                }
+                let stage = command(letter).stage().expect("a stage");
+                if session.awaited().is_none() {
+                    continue;
+                }
+                let said = if verdict.is_allowed_at(stage) {
+                    verdict
+                } else {
+                    Verdict::Continue
+                };
+                let heard = session.receive(said.to_reply());
+                prop_assert!(matches!(heard, Ok(Heard::Answer(ref heard)) if heard.verdict == said));
+                filter.settle(stage, &said);
+                prop_assert_eq!(session.owes_abort(), filter.has_message());
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
-use milter_core::{Command, MacroSet, ReplyMode, Stage, Verdict};
+use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
 use tokio::time::Instant;
 
 use super::MtaProfile;
@@ -22,6 +22,8 @@ pub(super) struct Dialogue {
     wire: Option<Wire>,
     /// Why there is no filter.
     failure: Option<String>,
+    /// The filter answered to go on at MAIL.
+    passed_mail: bool,
     /// Parts of the message were told.
     in_content: bool,
 }
@@ -43,6 +45,7 @@ impl Dialogue {
             session: Session::new(config),
             wire,
             failure,
+            passed_mail: false,
             in_content: false,
         };
         if this.wire.is_some() {
@@ -102,7 +105,7 @@ impl Dialogue {
             Err(error) => panic!("a step that cannot be taken: {error}"),
         };
         let heard = async {
-            let macros = (is_told && (!frames.is_empty() || self.tells_macros_of(stage)))
+            let macros = (!frames.is_empty() || is_told && self.tells_macros_of(stage))
                 .then(|| self.macro_set(code))
                 .flatten();
             let macros = macros.map(Command::Macros).into_iter();
@@ -118,9 +121,20 @@ impl Dialogue {
             Err(failure) => return Err(self.fail(failure).await),
         };
         if let Some(answer) = &answer {
+            self.passed_mail |= stage == Stage::Mail && answer.verdict == Verdict::Continue;
             self.part_after(answer).await;
         }
         Ok(answer)
+    }
+
+    /// Passes over a recipient that the MTA refused.
+    // Q2: sendmail/milter.c milter_command has sent its macros by then
+    pub(super) async fn skip_rcpt(&mut self) {
+        let is_told = self.profile.is_sendmail() && self.session.decided().is_none();
+        if let (Some(macros), true) = (self.macro_set(b'R'), is_told && self.wire.is_some()) {
+            // A filter that is gone is found out at the next question.
+            let _ = self.write([Command::Macros(macros)]).await;
+        }
     }
 
     /// Whether the macros of a stage go out though the filter declined it.
@@ -131,9 +145,30 @@ impl Dialogue {
         let exists = match stage {
             Stage::Connect | Stage::Helo | Stage::Mail | Stage::Rcpt => true,
             Stage::Data => agreement.version() >= 4,
+            Stage::Unknown => agreement.version() >= 3 && self.profile.is_postfix(),
             _ => false,
         };
         exists && !agreement.delivers(stage) && self.profile.kind != Kind::Stalwart
+    }
+
+    fn asks_for(&self, stage: MacroStage) -> bool {
+        self.session.agreement().macros().get(stage).is_some()
+    }
+
+    /// The names of the macros that the MTA looks up at a stage.
+    // Q14: sendmail/milter.c milter_data asks for the list of the end of headers before it uses
+    // that of the end of message, and has no other then
+    fn names_for(&self, stage: MacroStage) -> Box<dyn Iterator<Item = Text<'_>> + '_> {
+        let asked = (
+            self.asks_for(MacroStage::EndOfHeaders),
+            self.asks_for(stage),
+        );
+        let is_mixed_up = self.profile.is_sendmail() && stage == MacroStage::EndOfMessage;
+        match asked {
+            (false, true) if is_mixed_up => Box::new(self.profile.own_macros(stage)),
+            (true, false) if is_mixed_up => Box::new(std::iter::empty()),
+            _ => Box::new(self.session.macro_names(stage)),
+        }
     }
 
     fn macro_set(&self, code: u8) -> Option<MacroSet> {
@@ -141,9 +176,9 @@ impl Dialogue {
         let mut listed = 0;
         if let Some(stage) = self.profile.macros_before(code) {
             // What a test sets is in the MTA's own list; a filter's replaces that.
-            let is_asked = self.session.agreement().macros().get(stage).is_some();
+            let is_asked = self.asks_for(stage);
             let given = self.values.given_at(stage).filter(|_| !is_asked);
-            for name in self.session.macro_names(stage).chain(given) {
+            for name in self.names_for(stage).chain(given) {
                 listed += 1;
                 let is_there = pairs.iter().any(|(there, _)| *there == name.as_bytes());
                 if let (Some(value), false) = (self.values.get(stage, name), is_there) {
@@ -205,12 +240,10 @@ impl Dialogue {
 
     /// The message is over for the MTA.
     pub(super) async fn end_message(&mut self) {
-        // Q4: sendmail/milter.c milter_send_command marks a message when MAIL is answered or its
-        // content begins, and milter_abort_filter looks at that; a discard leaves the mark.
-        let agreement = self.session.agreement();
-        let is_marked = self.in_content
-            || agreement.delivers(Stage::Mail)
-                && agreement.reply_mode(Stage::Mail) != ReplyMode::Silent;
+        // Q4: sendmail/milter.c milter_send_command marks a message when MAIL is answered with
+        // `continue`, or when its content begins, and milter_abort_filter looks at that; a discard
+        // leaves the mark.
+        let is_marked = self.in_content || self.passed_mail;
         let is_discarded = self.session.decided() == Some(&Verdict::Discard) && !self.in_content;
         let is_owed = match self.session.abort() {
             Err(error @ SendError::ReplyDue { .. }) => {
@@ -225,6 +258,7 @@ impl Dialogue {
             Kind::Stalwart => false,
         };
         self.in_content = false;
+        self.passed_mail = false;
         self.values.end_message();
         if is_sent {
             self.say_abort().await;

@@ -58,6 +58,7 @@
 //! # }
 //! ```
 
+mod ask;
 mod assert;
 #[doc(hidden)]
 pub mod check;

@@ -5,15 +5,20 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::wire::{Io, Server, Wire};
 use super::{Delivery, Failures, Mail, MtaProfile, SmtpSession};
 use crate::{Address, BoxError, PeerAddr, Request, Response, Settings, serve_connection};
 
+/// How long connecting to a filter elsewhere may take.
+// Postfix milter_connect_timeout
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that the pipe between MTA and filter holds.
 const PIPE: usize = 64 * 1024;
 
@@ -147,7 +152,8 @@ impl MockMta {
     }
 
     /// An MTA whose filter listens at this address, any milter in whatever language. Each SMTP
-    /// session connects anew.
+    /// session connects anew. Tokio's time must not be paused: it would run on while the other
+    /// side is at work.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), milter_tower::BoxError> {
@@ -221,8 +227,9 @@ impl MockMta {
                 let (io, server) = filter.start(settings);
                 Ok(Wire::new(io, Some(server), &config))
             }
-            Filter::At(address) => dial(address)
+            Filter::At(address) => timeout(CONNECT_TIMEOUT, dial(address))
                 .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map(|io| Wire::new(io, None, &config))
                 .map_err(|error| format!("cannot connect to {address}: {error}")),
             Filter::Over(io) => io

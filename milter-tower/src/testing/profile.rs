@@ -5,7 +5,7 @@ use std::time::Duration;
 use milter_core::client::{Config, EmptyList, Timeout};
 use milter_core::macros::names as n;
 use milter_core::{
-    Actions, EnhancedCode, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Verdict, edit,
+    Actions, EnhancedCode, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
 };
 
 /// Which MTA a [`MockMta`](super::MockMta) plays: what it offers, which macros it sends and when,
@@ -287,6 +287,12 @@ impl MtaProfile {
             config = config.macros(*stage, names.clone());
         }
         config
+    }
+
+    /// The macros of a stage unless the filter asks for others.
+    pub(super) fn own_macros(&self, stage: MacroStage) -> impl Iterator<Item = Text<'_>> {
+        let lists = self.macros.iter().filter(move |(has, _)| *has == stage);
+        lists.flat_map(|(_, names)| names.iter().map(|name| Text::from(name.as_str())))
     }
 
     /// The stage whose macros go before the command of this letter.

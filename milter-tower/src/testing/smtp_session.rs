@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use milter_core::client::Config;
@@ -18,10 +18,6 @@ use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
 use super::{Answer, Delivery, Failures, Fate, MtaProfile};
-
-/// The most bytes of a header that Postfix keeps where milters are.
-// Q29: Postfix cleanup_message.c (KLUDGE_HEADER_LIMIT)
-const POSTFIX_HEADER: usize = 60_000;
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
 ///
@@ -104,7 +100,7 @@ const POSTFIX_HEADER: usize = 60_000;
 pub struct SmtpSession {
     pub(super) dialogue: Dialogue,
     /// Counts messages.
-    messages: Arc<AtomicU64>,
+    pub(super) messages: Arc<AtomicU64>,
     /// How the filter failed, if it is in this process.
     pub(super) failures: Failures,
     pub(super) letter: Letter,
@@ -113,7 +109,7 @@ pub struct SmtpSession {
     pub(super) connected: bool,
     pub(super) greeted: bool,
     /// The client gave MAIL, and it was neither refused nor is the message over.
-    in_mail: bool,
+    pub(super) in_mail: bool,
 }
 
 impl SmtpSession {
@@ -242,7 +238,7 @@ impl SmtpSession {
         if let Some(refused) = self.refuse(Stage::Rcpt) {
             return refused.with_recipient(recipient);
         }
-        self.dialogue.values.recipient(&recipient);
+        self.dialogue.values.recipient(&recipient, None);
         let said = if self.profile().kind == Kind::Stalwart {
             Recipient::new(Bytes::copy_from_slice(&recipient.address()), [""; 0])
         } else {
@@ -256,6 +252,26 @@ impl SmtpSession {
             self.enqueue();
         }
         answer
+    }
+
+    /// RCPT to an address that the MTA itself refuses, with this reply. The filter only hears of it
+    /// if it asked for that ([`Needs::rejected_recipients`](crate::Needs::rejected_recipients)),
+    /// and whatever it answers, the recipient stays refused.
+    pub async fn refused_rcpt(&mut self, address: impl AsRef<[u8]>, reply: SmtpReply) -> Answer {
+        if let Some(refused) = self.refuse(Stage::Rcpt) {
+            return refused;
+        }
+        let recipient = Recipient::new(in_brackets(address), [""; 0]);
+        let values = &mut self.dialogue.values;
+        values.recipient(&recipient, Some(reply.clone()));
+        let answer = if self.agreement().rejected_recipients() {
+            let command = Command::Rcpt(recipient.clone());
+            self.ask_about(Stage::Rcpt, command, Some(recipient)).await
+        } else {
+            self.dialogue.skip_rcpt().await;
+            Answer::new(Stage::Rcpt, Verdict::Continue).with_recipient(recipient)
+        };
+        answer.with_reply(reply)
     }
 
     /// DATA. After it was refused it may come again.
@@ -335,121 +351,6 @@ impl SmtpSession {
     /// this process has seen its end.
     pub async fn lose(mut self) {
         self.dialogue.close().await;
-    }
-
-    /// What became of the message. The next one may come.
-    pub(super) async fn finish(&mut self) -> Delivery {
-        let letter = std::mem::take(&mut self.letter);
-        let Dialogue {
-            profile,
-            values,
-            session,
-            ..
-        } = &self.dialogue;
-        let leading_space = session.agreement().leading_space();
-        let mut delivery = letter.finish(profile, values, leading_space);
-        if self.in_mail {
-            self.reset().await;
-        }
-        delivery.failures = self.failures.take();
-        delivery
-    }
-
-    async fn reset(&mut self) {
-        self.in_mail = false;
-        self.dialogue.end_message().await;
-    }
-
-    /// How far the client is, as far as it can be told.
-    fn stage_reached(&self) -> Stage {
-        match &self.letter.sender {
-            Some(_) if !self.letter.recipients.is_empty() => Stage::Rcpt,
-            Some(_) => Stage::Mail,
-            None if self.greeted => Stage::Helo,
-            None => Stage::Connect,
-        }
-    }
-
-    fn profile(&self) -> &MtaProfile {
-        &self.dialogue.profile
-    }
-
-    fn enqueue(&mut self) {
-        if self.dialogue.values.queue_id().is_none() {
-            let number = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
-            self.dialogue.values.enqueue(number);
-        }
-    }
-
-    /// What the MTA answers by itself, where it does.
-    fn refuse(&mut self, stage: Stage) -> Option<Answer> {
-        let reply = self.refused.clone()?;
-        self.letter.end(stage, Fate::Refused(reply.clone()));
-        Some(Answer::new(stage, Verdict::Continue).with_reply(reply))
-    }
-
-    /// A header as the MTA keeps it.
-    fn kept(&self, header: Header) -> Header {
-        let most = POSTFIX_HEADER.saturating_sub(header.name().len() + 1);
-        if self.profile().is_sendmail() || header.value().len() <= most {
-            return header;
-        }
-        Header::new(header.name_bytes(), header.value_bytes().slice(..most))
-    }
-
-    /// A header as the filter is shown it.
-    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header: without one space
-    fn shown(&self, header: Header) -> Header {
-        let value = header.value_bytes();
-        let shown = if self.profile().kind == Kind::Stalwart {
-            value.slice_ref(value.trim_ascii())
-        } else if value.first() == Some(&b' ') && !self.agreement().leading_space() {
-            value.slice(1..)
-        } else {
-            return header;
-        };
-        Header::new(header.name_bytes(), shown)
-    }
-
-    async fn ask(&mut self, stage: Stage, command: Command) -> Answer {
-        self.ask_about(stage, command, None).await
-    }
-
-    async fn ask_about(
-        &mut self,
-        stage: Stage,
-        command: Command,
-        recipient: Option<Recipient>,
-    ) -> Answer {
-        let heard = match self.dialogue.ask(stage, command).await {
-            Ok(heard) => heard,
-            Err(why) => {
-                self.letter.end(stage, Fate::Failed(why));
-                let reply = self.profile().without_filter();
-                return Answer::new(stage, Verdict::Continue).with_reply(reply);
-            }
-        };
-        let Some(heard) = heard else {
-            return Answer::new(stage, Verdict::Continue);
-        };
-        self.letter.edits(heard.edits);
-        let mut answer = Answer::new(stage, heard.verdict);
-        if let Some(recipient) = recipient {
-            answer = answer.with_recipient(recipient);
-        }
-        if let Some(reply) = self.profile().reply_to(&answer.verdict, stage) {
-            let is_of_session = matches!(stage, Stage::Connect | Stage::Helo);
-            let is_final = self.profile().is_final(&reply);
-            if is_of_session || is_final {
-                self.refused = Some(reply.clone());
-            }
-            if is_final {
-                self.letter.end(stage, Fate::Refused(reply.clone()));
-            }
-            answer = answer.with_reply(reply);
-        }
-        self.letter.answer(answer.clone());
-        answer
     }
 }
 

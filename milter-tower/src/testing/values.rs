@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use milter_core::macros::names as n;
-use milter_core::{ClientAddr, Connect, MacroStage, Recipient, Sender, Text};
+use milter_core::{ClientAddr, Connect, MacroStage, Recipient, Sender, SmtpReply, Text};
 
 use super::profile::Kind;
 
@@ -17,6 +17,8 @@ pub(super) struct Values {
     helo: Option<Bytes>,
     sender: Option<Sender>,
     recipient: Option<Recipient>,
+    /// By which the MTA itself refuses the recipient.
+    refusal: Option<SmtpReply>,
     queue_id: Option<String>,
     message_id: Option<Bytes>,
     given: Vec<Given>,
@@ -40,6 +42,7 @@ impl Values {
             helo: None,
             sender: None,
             recipient: None,
+            refusal: None,
             queue_id: None,
             message_id: None,
             given: Vec::new(),
@@ -67,6 +70,11 @@ impl Values {
         self.client = Some(client.clone());
     }
 
+    fn is_loopback(&self) -> bool {
+        let ip = self.client.as_ref().and_then(|client| client.client().ip());
+        ip.is_some_and(|ip| ip.is_loopback())
+    }
+
     pub(super) fn client_shown(&self) -> String {
         let Some(client) = &self.client else {
             return "unknown".to_owned();
@@ -86,8 +94,9 @@ impl Values {
         self.sender = Some(sender.clone());
     }
 
-    pub(super) fn recipient(&mut self, recipient: &Recipient) {
+    pub(super) fn recipient(&mut self, recipient: &Recipient, refusal: Option<SmtpReply>) {
         self.recipient = Some(recipient.clone());
+        self.refusal = refusal;
     }
 
     pub(super) fn header(&mut self, name: Text<'_>, value: &[u8]) {
@@ -113,6 +122,7 @@ impl Values {
     pub(super) fn end_message(&mut self) {
         self.sender = None;
         self.recipient = None;
+        self.refusal = None;
         self.queue_id = None;
         self.message_id = None;
     }
@@ -142,6 +152,9 @@ impl Values {
     }
 
     fn known(&self, name: &str) -> Option<Bytes> {
+        if let (Some(refusal), true) = (&self.refusal, name.starts_with("{rcpt_")) {
+            return of_refusal(refusal, name);
+        }
         let own = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
         let is_sendmail = self.kind == Kind::Sendmail;
         match name {
@@ -149,6 +162,8 @@ impl Values {
             n::VERSION => own("Postfix 3.10.0"),
             n::DAEMON_NAME if is_sendmail => own("MTA"),
             n::HOST_NAME | n::IF_NAME | n::DAEMON_NAME => own(HOST),
+            // sendmail/daemon.c: none for the loopback interface
+            n::IF_ADDR if self.is_loopback() => None,
             n::DAEMON_ADDR | n::IF_ADDR => own("192.0.2.25"),
             n::DAEMON_PORT => own("25"),
             n::CLIENT => self.client.as_ref().map(|_| self.client_shown().into()),
@@ -176,6 +191,17 @@ impl Values {
             n::HELO_NAME => self.helo.clone(),
             _ => None,
         }
+    }
+}
+
+/// What the macros of a recipient say if the MTA refuses it.
+// sendmail/srvrsmtp.c and Postfix smtpd.c rcpt_cmd
+fn of_refusal(refusal: &SmtpReply, name: &str) -> Option<Bytes> {
+    match name {
+        n::RCPT_MAILER => Some(Bytes::from_static(b"error")),
+        n::RCPT_HOST => refusal.enhanced_code().map(|code| code.to_string().into()),
+        n::RCPT_ADDR => refusal.lines().next().map(copied),
+        _ => None,
     }
 }
 

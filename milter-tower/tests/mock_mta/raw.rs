@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::BytesMut;
 use futures::{SinkExt, StreamExt};
 use milter_core::{Command, FilterCodec, Needs, Reply, negotiate};
 use milter_tower::testing::{MockMta, MtaProfile};
-use tokio::io::DuplexStream;
-use tokio_util::codec::Framed;
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio_util::codec::{Encoder, Framed};
 
 /// What came over the wire.
 #[derive(Clone, Default)]
@@ -47,7 +48,15 @@ pub(crate) fn answering(
 ) -> (MockMta, Trace) {
     let (mta, io) = tokio::io::duplex(64 * 1024);
     let trace = Trace::default();
-    tokio::spawn(serve(io, trace.clone(), needs, answer));
+    tokio::spawn(serve(io, trace.clone(), needs, None, answer));
+    (MockMta::over(profile, mta), trace)
+}
+
+/// The same for a filter that goes on, and asks for macros with these lists.
+pub(crate) fn asking(profile: MtaProfile, lists: &'static [u8]) -> (MockMta, Trace) {
+    let (mta, io) = tokio::io::duplex(64 * 1024);
+    let trace = Trace::default();
+    tokio::spawn(serve(io, trace.clone(), Needs::all(), Some(lists), go_on));
     (MockMta::over(profile, mta), trace)
 }
 
@@ -55,6 +64,7 @@ async fn serve(
     io: DuplexStream,
     trace: Trace,
     needs: Needs,
+    lists: Option<&[u8]>,
     answer: impl Fn(&Command) -> Vec<Reply>,
 ) {
     let mut framed = Framed::new(io, FilterCodec::new());
@@ -65,7 +75,12 @@ async fn serve(
             let agreement = negotiate(offer, &needs).expect("agreed");
             let reply = Reply::Negotiate(agreement.to_reply());
             agreed = Some(agreement);
-            framed.send(&reply).await.expect("sent");
+            let mut bytes = BytesMut::new();
+            FilterCodec::new().encode(reply, &mut bytes).expect("fits");
+            // Not every filter asks as the ones here do.
+            bytes.extend_from_slice(lists.unwrap_or_default());
+            bytes[3] = u8::try_from(bytes.len() - 4).expect("short");
+            framed.get_mut().write_all(&bytes).await.expect("sent");
         }
         let Some(stage) = frame.stage() else { continue };
         let silent = stage.silencing().zip(agreed.as_ref());

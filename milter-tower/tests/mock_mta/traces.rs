@@ -1,11 +1,11 @@
 //! What goes over the wire, in each MTA's habits.
 
-use milter_core::{Command, Needs, Reply, Stage};
+use milter_core::{Command, Needs, Reply, SmtpReply, Stage};
 use milter_tower::MacroStage;
 use milter_tower::testing::{Mail, MtaProfile};
 
 use crate::profiles;
-use crate::raw::{Trace, answering, go_on};
+use crate::raw::{Trace, answering, asking, go_on};
 
 /// A mail with one header and a body.
 fn small() -> Mail {
@@ -259,5 +259,97 @@ async fn a_large_body_goes_in_pieces_until_it_is_skipped() {
         assert!(done.is_accepted(), "{done}");
         assert_eq!(done.message.body().len(), 200_000);
         assert_eq!(trace.of(b'B').len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn q14_sendmail_looks_at_the_wrong_list_for_the_end() {
+    let at_end = async |profile: MtaProfile, lists| {
+        let (mut mta, trace) = asking(profile, lists);
+        let done = mta.deliver(small().header("Message-ID", "<1@x>")).await;
+        assert!(done.is_accepted(), "{done}");
+        trace.macros(b'E')
+    };
+    for (lists, postfix, sendmail) in [
+        (
+            &b"\0\0\0\x05j\0"[..],
+            &[&["j"][..]][..],
+            &[&["{msg_id}"][..]][..],
+        ),
+        (b"\0\0\0\x06j\0", &[&["i"]], &[]),
+        (b"\0\0\0\x05j\0\0\0\0\x06i\0", &[&["j"]], &[&["j"]]),
+    ] {
+        assert_eq!(at_end(MtaProfile::postfix(), lists).await, postfix);
+        assert_eq!(at_end(MtaProfile::sendmail(), lists).await, sendmail);
+    }
+}
+
+#[tokio::test]
+async fn c25_q15_an_empty_list() {
+    // None, or the MTA's own.
+    for (profile, sets) in [(MtaProfile::postfix(), 1), (MtaProfile::sendmail(), 0)] {
+        let (mut mta, trace) = asking(profile, b"\0\0\0\0\0");
+        let mut client = mta.open().await;
+        client.connect(Mail::new().connection()).await;
+        client.quit().await;
+        settled().await;
+        assert_eq!(trace.macros(b'C').len(), sets);
+        assert!(trace.macros(b'C').iter().all(|names| names.len() == 5));
+    }
+}
+
+#[tokio::test]
+async fn recipients_that_the_mta_refuses() {
+    let refusal = SmtpReply::reject("No such user");
+    for (profile, wants, seen) in [
+        (MtaProfile::postfix(), false, "CHMAAQ"),
+        (MtaProfile::sendmail(), false, "CHMDQ"),
+        (MtaProfile::postfix(), true, "CHMRAAQ"),
+        (MtaProfile::sendmail(), true, "CHMRQ"),
+    ] {
+        let needs = if wants {
+            Needs::all().rejected_recipients()
+        } else {
+            Needs::all()
+        };
+        let (mut mta, trace) = answering(profile, needs, go_on);
+        let mut client = mta.open().await;
+        client.connect(Mail::new().connection()).await;
+        client.helo("client.example").await;
+        client.mail("a@example.org").await;
+        let before = trace.letters().len();
+        let answer = client.refused_rcpt("x@example.net", refusal.clone()).await;
+        assert_eq!(answer.reply, Some(refusal.clone()));
+        client.quit().await;
+        settled().await;
+        let letters = trace.letters();
+        let (start, rest) = letters.split_at(before);
+        let rest = if wants {
+            rest.replace('D', "")
+        } else {
+            rest.to_owned()
+        };
+        assert_eq!(start[1..].replace('D', "") + &rest, seen);
+        let told = trace.of(b'D').into_iter().find_map(|frame| match frame {
+            Command::Macros(set) if set.command_code() == b'R' => Some(set),
+            _ => None,
+        });
+        let values = told.map(|set| -> Vec<String> {
+            let pairs = set.iter().filter(|(name, _)| name.contains("rcpt"));
+            pairs
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect()
+        });
+        if let Some(mut values) = values {
+            values.sort();
+            assert_eq!(
+                values,
+                [
+                    "{rcpt_addr} No such user",
+                    "{rcpt_host} 5.7.1",
+                    "{rcpt_mailer} error"
+                ]
+            );
+        }
     }
 }

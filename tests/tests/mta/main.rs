@@ -13,6 +13,7 @@ mod full;
 mod group;
 mod hello;
 mod local;
+mod mock;
 mod model;
 mod planned;
 mod replies;
