@@ -3,8 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::Text;
+use crate::modification::{header_name, header_value};
 use crate::strings::without_nul;
+use crate::{ModificationError, Text};
 
 /// A header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,29 @@ impl Header {
             raw: raw.freeze(),
             name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// A header field that may be written into a mail: name and value are as the
+    /// [rules for modifications](crate::Modification#header-names-and-values) have them.
+    ///
+    /// ```
+    /// use milter_core::Header;
+    ///
+    /// let header = Header::checked("Subject", " two\r\nlines")?;
+    /// assert_eq!(header.value(), " two\n\tlines");
+    /// assert!(Header::checked("no name", "x").is_err());
+    /// # Ok::<(), milter_core::ModificationError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the name or the value is not allowed.
+    pub fn checked(
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Self, ModificationError> {
+        let name = header_name(name.as_ref())?;
+        Ok(Self::new(name, header_value(value.as_ref())?))
     }
 
     // libmilter/engine.c st_header: both strings and a NUL at the end (C41)

@@ -25,6 +25,7 @@ pub use crate::codec::{
 };
 pub use crate::command::{Command, Helo, UnknownCommand};
 pub use crate::connect::{ClientAddr, Connect};
+pub use crate::domain::same_domain;
 pub use crate::envelope::{Recipient, Sender};
 pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
@@ -51,6 +52,7 @@ pub use crate::verdict::{NotAllowed, Verdict};
 mod codec;
 mod command;
 mod connect;
+mod domain;
 pub mod edit;
 mod envelope;
 mod esmtp;
@@ -58,6 +60,7 @@ mod flags;
 mod header;
 mod lines;
 pub mod macros;
+mod mailbox;
 mod modification;
 mod negotiate;
 mod reply;

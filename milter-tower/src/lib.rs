@@ -69,6 +69,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use milter_core::edit;
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
     Actions, AddressProblem, Agreement, BodyType, ClientAddr, CodecError, Connect, DataSize,
@@ -77,13 +78,14 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros,
+    Verdict, decode_xtext, macros, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};
+pub use crate::headers::{Field, Fields, Headers, Which};
 pub use crate::into_response::IntoResponse;
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
@@ -115,6 +117,7 @@ mod connection;
 mod error;
 mod extensions;
 mod guard;
+mod headers;
 mod into_response;
 mod last_word;
 mod listener;

@@ -214,7 +214,8 @@ impl Headers {
     }
 }
 
-fn is_resent(name: Text<'_>) -> bool {
+/// Whether it is one of the headers of mail that is sent again.
+pub(super) fn is_resent(name: Text<'_>) -> bool {
     let prefix = name.as_bytes().get(..7);
     prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"resent-"))
 }

@@ -38,6 +38,7 @@
 
 mod body;
 mod headers;
+mod plan;
 mod profile;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use self::headers::Headers;
+pub use self::plan::{Edited, PlanError, Planner, Unplaceable};
 pub use self::profile::Profile;
 use crate::{Header, Modification, ModificationKind, Recipient, Sender, Text};
 

@@ -18,6 +18,11 @@ const STOCK: [&str; 9] = [
     "Message-Id",
 ];
 
+/// Whether Sendmail's stock configuration has a header of that name.
+pub(super) fn is_stock(name: Text<'_>) -> bool {
+    STOCK.iter().any(|stock| name.eq_ignore_ascii_case(stock))
+}
+
 /// How an MTA applies modifications: Postfix's way or Sendmail's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile(Kind);

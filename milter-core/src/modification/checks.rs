@@ -12,7 +12,7 @@ use super::ModificationError;
 const MAX_INDEX: u32 = i32::MAX.unsigned_abs();
 
 /// A header name: `1*ftext` (RFC 5322 3.6.8).
-pub(super) fn header_name(name: &[u8]) -> Result<Bytes, ModificationError> {
+pub(crate) fn header_name(name: &[u8]) -> Result<Bytes, ModificationError> {
     let is_ftext = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
     if name.is_empty() || !name.iter().all(is_ftext) {
         return Err(ModificationError::HeaderName(
@@ -27,7 +27,7 @@ pub(super) fn header_name(name: &[u8]) -> Result<Bytes, ModificationError> {
 /// Both MTAs would send a CR on as it is, and each has its own repair for a line that does not
 /// begin with white space (`sendmail/headers.c` `put_vanilla_header`, Postfix `cleanup_out.c`
 /// `cleanup_out_header`).
-pub(super) fn header_value(value: &[u8]) -> Result<Bytes, ModificationError> {
+pub(crate) fn header_value(value: &[u8]) -> Result<Bytes, ModificationError> {
     if memchr::memchr(0, value).is_some() {
         return Err(ModificationError::HeaderValueNul);
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::Text;
 
 pub use checks::AddressProblem;
+pub(crate) use checks::{header_name, header_value};
 pub use wire::ModificationDecodeError;
 
 /// A change to a message that a filter asks for at the end of it.
@@ -105,8 +106,8 @@ impl Modification {
         value: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
         Ok(Self(Edit::AddHeader {
-            name: checks::header_name(name.as_ref())?,
-            value: checks::header_value(value.as_ref())?,
+            name: header_name(name.as_ref())?,
+            value: header_value(value.as_ref())?,
         }))
     }
 
@@ -128,8 +129,8 @@ impl Modification {
     ) -> Result<Self, ModificationError> {
         Ok(Self(Edit::InsertHeader {
             index: checks::position(index)?,
-            name: checks::header_name(name.as_ref())?,
-            value: checks::header_value(value.as_ref())?,
+            name: header_name(name.as_ref())?,
+            value: header_value(value.as_ref())?,
         }))
     }
 
@@ -150,9 +151,9 @@ impl Modification {
         value: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
         Ok(Self(Edit::ChangeHeader {
-            name: checks::header_name(name.as_ref())?,
+            name: header_name(name.as_ref())?,
             index: checks::header_index(index)?,
-            value: checks::header_value(value.as_ref())?,
+            value: header_value(value.as_ref())?,
         }))
     }
 

@@ -13,6 +13,7 @@ mod group;
 mod hello;
 mod local;
 mod model;
+mod planned;
 mod replies;
 mod session;
 mod slow;
