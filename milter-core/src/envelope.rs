@@ -3,9 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
-use crate::Text;
 use crate::esmtp::EsmtpArgs;
+use crate::mailbox::{bare, same_mailbox};
 use crate::strings::without_nul;
+use crate::{Text, same_domain};
 
 /// An address of the envelope and its ESMTP arguments, in one piece of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +47,7 @@ impl Path {
     }
 
     fn mailbox(&self) -> Text<'_> {
-        let address = self.address().as_bytes();
-        let bare = address
-            .strip_prefix(b"<")
-            .map_or(address, |a| a.strip_suffix(b">").unwrap_or(a));
-        Text::new(bare)
+        Text::new(bare(self.address().as_bytes()))
     }
 
     fn args(&self) -> EsmtpArgs<'_> {
@@ -86,6 +83,34 @@ macro_rules! envelope_address {
             pub fn domain(&self) -> Option<Text<'_>> {
                 let mailbox = self.mailbox().as_bytes();
                 memrchr(b'@', mailbox).map(|at| Text::new(&mailbox[at + 1..]))
+            }
+
+            /// Whether this is that mailbox; `<>` may be left out.
+            ///
+            /// Domains are compared as [`same_domain`] does. What stands before the `@` is the
+            /// business of the host there: its case counts (RFC 5321 2.4), quotes that change
+            /// nothing do not. See [`is_ignoring_case`](Self::is_ignoring_case).
+            ///
+            /// ```
+            #[doc = concat!("let address = milter_core::", stringify!($name), "::new(\"<bob@bücher.example>\", [\"\"; 0]);")]
+            /// assert!(address.is("bob@xn--bcher-kva.example"));
+            /// assert!(!address.is("Bob@xn--bcher-kva.example"));
+            /// assert!(address.is_ignoring_case("Bob@xn--bcher-kva.example"));
+            /// assert!(address.is_at("BÜCHER.example"));
+            /// ```
+            pub fn is(&self, address: impl AsRef<[u8]>) -> bool {
+                same_mailbox(self.address().as_bytes(), address.as_ref(), false)
+            }
+
+            /// Whether this is that mailbox, if the case of letters before the `@` does not count
+            /// either, as is so on most hosts.
+            pub fn is_ignoring_case(&self, address: impl AsRef<[u8]>) -> bool {
+                same_mailbox(self.address().as_bytes(), address.as_ref(), true)
+            }
+
+            /// Whether this is an address at that domain itself, compared as [`same_domain`] does.
+            pub fn is_at(&self, domain: impl AsRef<[u8]>) -> bool {
+                self.domain().is_some_and(|own| same_domain(own, domain))
             }
 
             /// The ESMTP arguments.

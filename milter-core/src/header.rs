@@ -68,6 +68,17 @@ impl Header {
         &self.raw
     }
 
+    /// The same in a buffer that many headers can share, which holds no other part of a
+    /// connection's buffer.
+    #[must_use]
+    pub fn copy_to(&self, buffer: &mut BytesMut) -> Self {
+        buffer.extend_from_slice(&self.raw);
+        Self {
+            raw: buffer.split().freeze(),
+            name_len: self.name_len,
+        }
+    }
+
     /// The name, without the colon.
     pub fn name(&self) -> Text<'_> {
         Text::new(&self.raw[..self.name_len as usize])

@@ -10,7 +10,8 @@
 //! * the negotiation: [`negotiate`] makes an [`Agreement`] of an [`Offer`] and of [`Needs`];
 //! * [`Macros`], with the names that MTAs know in [`macros`];
 //! * the order of things: [`state::StateMachine`];
-//! * what an MTA makes of modifications: [`edit`].
+//! * what an MTA makes of modifications: [`edit`];
+//! * the MTA's side of a connection: [`client::Session`].
 //!
 //! Filters are written with the crate `milter-tower`, which stands on this one.
 //!
@@ -25,6 +26,7 @@ pub use crate::codec::{
 };
 pub use crate::command::{Command, Helo, UnknownCommand};
 pub use crate::connect::{ClientAddr, Connect};
+pub use crate::domain::same_domain;
 pub use crate::envelope::{Recipient, Sender};
 pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
@@ -48,9 +50,11 @@ pub use crate::stage::{Stage, Stages, StagesIter};
 pub use crate::text::Text;
 pub use crate::verdict::{NotAllowed, Verdict};
 
+pub mod client;
 mod codec;
 mod command;
 mod connect;
+mod domain;
 pub mod edit;
 mod envelope;
 mod esmtp;
@@ -58,6 +62,7 @@ mod flags;
 mod header;
 mod lines;
 pub mod macros;
+mod mailbox;
 mod modification;
 mod negotiate;
 mod reply;

@@ -29,6 +29,10 @@
 //!
 //! The [`guide`] explains how filters work and why.
 //!
+//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`]
+//! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
+//! All are services like the one above.
+//!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
 //! What comes from `milter-core` is here too: examples that import it from there work with
 //! `milter_tower` in its place. Letters and numbers such as C12 or Q7 in the documentation are
@@ -75,14 +79,16 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros,
+    Verdict, decode_xtext, macros, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::chain::{Chain, ChainFuture, Member, MemberFailure, OnMemberFailure};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
+pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};
 pub use crate::headers::{Field, Fields, Headers, Which};
+pub use crate::into_response::IntoResponse;
 pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
@@ -90,6 +96,8 @@ pub use crate::make::Cloned;
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
+pub use crate::response_future::ResponseFuture;
+pub use crate::router::Router;
 pub use crate::serve::{
     Handle, Report, Serve, ServeConnection, ServeThreads, Stats, serve, serve_connection,
     serve_make,
@@ -100,6 +108,11 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}
 
+pub mod at;
+pub mod filter;
+pub mod router;
+pub mod verdict;
+
 mod address;
 mod chain;
 mod clock;
@@ -108,16 +121,22 @@ mod error;
 mod extensions;
 mod guard;
 mod headers;
+mod into_response;
+mod last_word;
 mod listener;
 mod make;
 mod member;
+pub mod message;
 mod progress;
 mod request;
 mod response;
+mod response_future;
 mod serve;
 mod session;
 mod settings;
 mod stop;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The README's program compiles.
 #[cfg(doctest)]

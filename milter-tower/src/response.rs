@@ -262,6 +262,15 @@ impl Response {
         self.with_needs(inner.join(needs))
     }
 
+    /// An answer to the negotiation that says nothing of needs gets these.
+    pub(crate) fn or_needs(self, needs: Needs) -> Self {
+        if self.is_refused() || self.needs_asked().is_some() {
+            self
+        } else {
+            self.with_needs(needs)
+        }
+    }
+
     /// The verdict and the modifications, or why there are none.
     pub(crate) fn into_parts(self) -> Result<(Verdict, Vec<Modification>), ModificationError> {
         match self.extra {

@@ -12,7 +12,9 @@
 //! | [`control`] | the two files of the program `control` |
 //! | [`smtp`], [`mail`] | the client and what it sends |
 //! | [`sink`] | where the mail servers deliver everything |
+//! | [`sasl`] | who may log in, for Postfix |
 //! | [`raw`] | a milter client that sends whatever bytes it is told to |
+//! | [`scripted`] | a filter that sends whatever bytes it is told to |
 //! | [`sum`] | what a filter must have seen of a message, in one number |
 //! | [`session`] | what Postfix sends to a filter, for the benchmarks |
 //! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
@@ -27,6 +29,8 @@ pub mod mta;
 pub mod process;
 pub mod raw;
 pub mod rig;
+pub mod sasl;
+pub mod scripted;
 pub mod session;
 pub mod sink;
 pub mod smtp;

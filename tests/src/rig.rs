@@ -9,6 +9,7 @@ use crate::control::{self, Event, Trace};
 use crate::mail::Mail;
 use crate::mta::{Config, Kind, Mta, WorkDir};
 use crate::process::Filter;
+use crate::scripted::Scripted;
 use crate::sink::{Delivered, Sink};
 use crate::smtp::{self, Transcript};
 use crate::wait::PATIENCE;
@@ -18,7 +19,9 @@ use crate::wait::PATIENCE;
 pub struct Setup {
     /// How many `control` filters stand before the server.
     pub filters: usize,
-    /// Whether they listen on unix sockets instead of TCP.
+    /// How many [`Scripted`] filters stand before those.
+    pub scripted: usize,
+    /// Whether the `control` filters listen on unix sockets instead of TCP.
     pub unix: bool,
     /// Whether mail that does not come by SMTP is filtered too (see [`Config::non_smtp`]).
     pub non_smtp: bool,
@@ -26,6 +29,17 @@ pub struct Setup {
     pub timeout: Duration,
     /// Lines for the server's configuration.
     pub extra: Vec<String>,
+}
+
+impl Setup {
+    /// That many [`Scripted`] filters and no others.
+    pub fn scripted(filters: usize) -> Self {
+        Self {
+            filters: 0,
+            scripted: filters,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Setup {
@@ -38,6 +52,7 @@ impl Default for Setup {
         } = Config::default();
         Self {
             filters: 1,
+            scripted: 0,
             unix: false,
             non_smtp,
             timeout,
@@ -125,6 +140,7 @@ pub struct Rig {
     // In this order: the server first, then what it is connected to.
     mta: Mta,
     filters: Vec<Controlled>,
+    scripted: Vec<Scripted>,
     sink: Sink,
     log_seen: usize,
     _dir: WorkDir,
@@ -139,6 +155,10 @@ impl Rig {
     pub fn start(kind: Kind, setup: &Setup) -> Self {
         let dir = WorkDir::new().unwrap_or_else(|error| panic!("{error}"));
         let sink = Sink::start().expect("a sink");
+        let scripted: Vec<Scripted> = (0..setup.scripted)
+            .map(|n| Scripted::start(dir.path().join(format!("scripted{n}"))))
+            .map(|one| one.expect("a scripted filter"))
+            .collect();
         let filters: Vec<Controlled> = (0..setup.filters)
             .map(|n| {
                 let file = |what: &str| dir.path().join(format!("{what}{n}"));
@@ -162,10 +182,12 @@ impl Rig {
                 }
             })
             .collect();
+        let controlled = filters.iter().map(|one| one.filter.address().clone());
         let config = Config {
-            milters: filters
+            milters: scripted
                 .iter()
-                .map(|one| one.filter.address().clone())
+                .map(Scripted::address)
+                .chain(controlled)
                 .collect(),
             non_smtp: setup.non_smtp,
             timeout: setup.timeout,
@@ -175,6 +197,7 @@ impl Rig {
         Self {
             mta,
             filters,
+            scripted,
             sink,
             log_seen: 0,
             _dir: dir,
@@ -202,6 +225,11 @@ impl Rig {
     /// The n-th filter.
     pub fn filter(&mut self, n: usize) -> &mut Controlled {
         &mut self.filters[n]
+    }
+
+    /// The n-th scripted filter.
+    pub fn scripted(&self, n: usize) -> &Scripted {
+        &self.scripted[n]
     }
 
     /// Where the server delivers to.

@@ -5,16 +5,21 @@
 //! ```
 //!
 //! It asks for every event, goes on at each, and accepts at the end of the message. Nothing is
-//! logged, and as many connections may be open as the system allows.
+//! logged, and as many connections may be open as the system allows. `--built` says in which of the
+//! library's ways it is written.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use clap::{Parser, ValueEnum};
-use milter_tower::{Actions, Address, BoxError, Event, Needs, Request, Response, Stage, serve};
+use milter_tower::message::{Message, message};
+use milter_tower::{
+    Actions, Address, BoundListener, BoxError, Event, Filter, IntoResponse, Needs, Progress,
+    Request, Response, Router, Stage, at, filter, serve,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 /// Does next to nothing, to measure the server by
 #[derive(Parser)]
@@ -26,6 +31,9 @@ struct Args {
     /// What to do
     #[arg(long, value_enum, default_value = "noop")]
     mode: Mode,
+    /// How the filter is written
+    #[arg(long, value_enum, default_value = "service")]
+    built: Built,
     /// Serve on so many threads, each with a runtime and connections of its own, instead of one
     /// runtime for all
     #[arg(long, value_name = "N")]
@@ -43,24 +51,48 @@ enum Mode {
 }
 
 impl Mode {
-    fn needs(self) -> Needs {
-        let needs = Needs::none();
+    fn actions(self) -> Actions {
         match self {
-            Self::Noop => needs.events(Stage::ALL),
-            Self::Addheader => needs.events(Stage::ALL).action(Actions::ADD_HEADERS),
+            Self::Addheader => Actions::ADD_HEADERS,
+            Self::Noop | Self::Nr => Actions::empty(),
+        }
+    }
+
+    fn needs(self) -> Needs {
+        let needs = Needs::none().action(self.actions());
+        match self {
+            Self::Noop | Self::Addheader => needs.events(Stage::ALL),
             Self::Nr => Stage::ALL.into_iter().fold(needs, Needs::record),
         }
     }
 }
 
+/// How the filter is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Built {
+    /// By hand, as a service
+    Service,
+    /// As handlers of events
+    Router,
+    /// As a type with methods
+    Filter,
+    /// As a handler of whole messages: what is only written down gets no reply in any mode
+    Message,
+}
+
 fn answer(mode: Mode, request: &Request) -> Response {
     match request.event() {
         Event::Negotiate(_) => Response::needs(mode.needs()),
-        Event::EndOfMessage(_) if mode == Mode::Addheader => {
-            Response::accept().add_header("X-Bench", "seen")
-        }
-        Event::EndOfMessage(_) => Response::accept(),
+        Event::EndOfMessage(_) => end(mode),
         _ => Response::proceed(),
+    }
+}
+
+fn end(mode: Mode) -> Response {
+    if mode == Mode::Addheader {
+        Response::accept().add_header("X-Bench", "seen")
+    } else {
+        Response::accept()
     }
 }
 
@@ -74,18 +106,103 @@ fn main() -> Result<(), BoxError> {
     runtime.block_on(async {
         let listener = args.listen.bind().await?;
         println!("Listening at {}.", listener.address());
-        let service =
-            service_fn(
-                move |request| async move { Ok::<_, Infallible>(answer(args.mode, &request)) },
-            );
-        let server =
-            serve(listener, service).with_graceful_shutdown(milter_examples::stop_signal());
-        match args.threads {
-            Some(threads) if threads.get() > 1 => server.threads(threads).await?,
-            _ => server.await?,
-        };
-        Ok(())
+        let (mode, threads) = (args.mode, args.threads);
+        match (args.built, mode) {
+            (Built::Service, _) => {
+                let plain = service_fn(move |request| async move {
+                    Ok::<_, Infallible>(answer(mode, &request))
+                });
+                run(listener, threads, plain).await
+            }
+            (Built::Router, Mode::Nr) => {
+                let silent = router(mode.actions(), || (), Response::accept);
+                run(listener, threads, silent).await
+            }
+            (Built::Router, _) => {
+                run(
+                    listener,
+                    threads,
+                    router(mode.actions(), Response::proceed, move || end(mode)),
+                )
+                .await
+            }
+            (Built::Filter, _) => run(listener, threads, filter(move || Methods(mode))).await,
+            (Built::Message, Mode::Addheader) => {
+                let adds = message(|mut mail: Message| async move {
+                    mail.headers_mut().append("X-Bench", "seen");
+                    mail.accept()
+                });
+                run(listener, threads, adds).await
+            }
+            (Built::Message, _) => {
+                let accepts = message(|mail: Message| async move { mail.accept() }).read_only();
+                run(listener, threads, accepts).await
+            }
+        }
     })
+}
+
+async fn run<S>(
+    listener: BoundListener,
+    threads: Option<NonZeroUsize>,
+    service: S,
+) -> Result<(), BoxError>
+where
+    S: Service<Request, Response = Response, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+{
+    let server = serve(listener, service).with_graceful_shutdown(milter_examples::stop_signal());
+    match threads {
+        Some(threads) if threads.get() > 1 => server.threads(threads).await?,
+        _ => server.await?,
+    };
+    Ok(())
+}
+
+/// A router with a handler for every event.
+fn router<A>(
+    actions: Actions,
+    go_on: impl Fn() -> A + Copy + Send + Sync + 'static,
+    end: impl Fn() -> Response + Copy + Send + Sync + 'static,
+) -> Router
+where
+    A: Send + 'static,
+    A: IntoResponse<at::Connect> + IntoResponse<at::Helo> + IntoResponse<at::Unknown>,
+    A: IntoResponse<at::Mail> + IntoResponse<at::Rcpt> + IntoResponse<at::Data>,
+    A: IntoResponse<at::Header> + IntoResponse<at::EndOfHeaders> + IntoResponse<at::Body>,
+{
+    Router::new()
+        .actions(actions)
+        .on_connect(move || async move { go_on() })
+        .on_helo(move || async move { go_on() })
+        .on_mail(move || async move { go_on() })
+        .on_rcpt(move || async move { go_on() })
+        .on_data(move || async move { go_on() })
+        .on_header(move || async move { go_on() })
+        .on_end_of_headers(move || async move { go_on() })
+        .on_body(move || async move { go_on() })
+        .on_unknown(move || async move { go_on() })
+        .on_end_of_message(move || async move { end() })
+}
+
+/// A filter whose methods go on.
+struct Methods(Mode);
+
+impl Filter for Methods {
+    type Message = ();
+
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+
+    async fn end_of_message(
+        &mut self,
+        (): &mut (),
+        _: &Progress,
+        _: &Request,
+    ) -> Result<Response, BoxError> {
+        Ok(end(self.0))
+    }
 }
 
 /// Raises the limit of open files as far as it goes.

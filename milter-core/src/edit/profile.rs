@@ -90,9 +90,9 @@ impl Profile {
         out.freeze()
     }
 
-    /// The addresses in the text of one added recipient.
-    // Q33: sendmail/milter.c milter_addrcpt (sendtolist), Postfix cleanup_milter.c
-    // cleanup_add_rcpt_par
+    /// The addresses in the text of one recipient that is added or deleted.
+    // Q33: sendmail/recipient.c sendtolist and removefromlist, Postfix cleanup_milter.c
+    // cleanup_add_rcpt_par and cleanup_del_rcpt
     pub(super) fn split_recipients<'t>(&self, text: Text<'t>) -> impl Iterator<Item = Text<'t>> {
         let mut quoted = false;
         let most = if self.is_postfix() { 1 } else { usize::MAX };
@@ -105,19 +105,8 @@ impl Profile {
             .take(most)
     }
 
-    /// Whether the deletion of a recipient is meant for one that is there.
-    // Q34: Postfix cleanup_milter.c cleanup_del_rcpt compares byte for byte; sendmail/recipient.c
-    // removefromlist compares what it parsed
-    pub(super) fn is_deleted_by(&self, kept: Text<'_>, deleted: Text<'_>) -> bool {
-        if self.is_postfix() {
-            kept == deleted
-        } else {
-            kept.eq_ignore_ascii_case(deleted.as_bytes())
-        }
-    }
-
     /// What is kept of a reason for quarantine.
-    // Postfix milter8.c milter8_event: a buffer of 100 bytes
+    // Postfix milter8.c milter8_event: 100 bytes since 3.10, none before
     pub(super) fn quarantine_reason(&self, reason: Text<'_>) -> Bytes {
         let most = if self.is_postfix() { 100 } else { usize::MAX };
         let reason = reason.as_bytes();

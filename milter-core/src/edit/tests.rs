@@ -147,18 +147,60 @@ fn leading_space_is_the_filters_where_it_was_negotiated() {
     assert_eq!(shown, [" 1", " 2", " 3", "  two"]);
 }
 
+fn replaced(profile: Profile, pieces: &[&'static str]) -> Mail {
+    let pieces: Vec<_> = pieces
+        .iter()
+        .map(|piece| Modification::replace_body(*piece))
+        .collect();
+    let mut mail = mail(profile, CLIENT).with_body("old\r\n");
+    mail.apply(&pieces, false).unwrap();
+    mail
+}
+
 #[test]
 fn bodies_in_pieces() {
-    let pieces = [
-        Modification::replace_body("one\r"),
-        Modification::replace_body("\ntwo\nbare\rcr"),
-    ];
-    let mut mail = mail(Profile::postfix(), CLIENT).with_body("old\r\n");
-    mail.apply(&pieces, false).unwrap();
-    assert_eq!(mail.body(), "one\r\ntwo\r\nbare\rcr\r\n");
-    mail.apply(&[Modification::replace_body("")], false)
-        .unwrap();
-    assert_eq!(mail.body(), "");
+    for (pieces, body) in [
+        (
+            &["one\r", "\ntwo\nbare\rcr"][..],
+            "one\r\ntwo\r\nbare\rcr\r\n",
+        ),
+        (&["one\r", "\r", "\n"], "one\r\r\n"),
+        (&["one\r"], "one\r\r\n"),
+        (&["\r\n.\r\n"], "\r\n.\r\n"),
+        (&["", "one"], "one\r\n"),
+        (&[""], ""),
+    ] {
+        for profile in [Profile::postfix(), Profile::sendmail()] {
+            assert_eq!(replaced(profile, pieces).body(), body, "{pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_piece_doubles_a_waiting_cr_with_sendmail() {
+    for (pieces, postfix, sendmail) in [
+        (&["a\r", "", "\nb"][..], "a\r\nb\r\n", "a\r\r\nb\r\n"),
+        (&["a\r", "", "b"], "a\rb\r\n", "a\r\rb\r\n"),
+        (&["a\r", ""], "a\r\r\n", "a\r\r\r\n"),
+    ] {
+        assert_eq!(replaced(Profile::postfix(), pieces).body(), postfix);
+        assert_eq!(replaced(Profile::sendmail(), pieces).body(), sendmail);
+    }
+}
+
+#[test]
+fn sendmail_ends_the_last_line_for_no_filter() {
+    for (profile, shown) in [
+        (Profile::postfix(), "one\r\ntwo\r\n"),
+        (Profile::sendmail(), "one\r\ntwo"),
+    ] {
+        let mail = replaced(profile, &["one\ntwo"]);
+        assert_eq!(mail.shown_body(), shown);
+        assert_eq!(mail.body(), "one\r\ntwo\r\n");
+    }
+    let mail = replaced(Profile::sendmail(), &["one\n"]);
+    assert_eq!(mail.shown_body(), "one\r\n");
+    assert_eq!(replaced(Profile::sendmail(), &[""]).shown_body(), "");
 }
 
 #[test]
@@ -175,30 +217,205 @@ fn q17_postfix_refuses_an_interrupted_body() {
     assert_eq!(mail.body(), "onetwo\r\n");
 }
 
+fn add_recipient(address: &str, args: &str) -> Modification {
+    Modification::add_recipient_with_args(address, args).unwrap()
+}
+
+fn delete_recipient(address: &str) -> Modification {
+    Modification::delete_recipient(address).unwrap()
+}
+
+/// A mail to Bob with these arguments, after the edits: the recipients with their arguments.
+fn recipients(profile: Profile, args: &'static str, edits: &[Modification]) -> Vec<String> {
+    let args = args.split_ascii_whitespace();
+    let mut mail = mail(profile, &[]).with_recipient(Recipient::new("<b@c>", args));
+    mail.apply(edits, false).unwrap();
+    let shown = mail.recipients().iter().map(|one| {
+        let args = one.args().iter().map(|arg| format!(" {}", arg.raw()));
+        format!("{}{}", one.mailbox(), args.collect::<String>())
+    });
+    shown.collect()
+}
+
 #[test]
-fn envelopes() {
-    let edits = [
-        Modification::change_sender_with_args("<c@d>", "RET=HDRS ENVID=x").unwrap(),
-        Modification::delete_recipient("<B@example.net>").unwrap(),
-        Modification::add_recipient("<e@f>").unwrap(),
-        Modification::add_recipient("<E@F>").unwrap(),
-    ];
-    for (profile, recipients) in [
-        (Profile::postfix(), &["b@example.net", "e@f"][..]),
-        (Profile::sendmail(), &["e@f"]),
-    ] {
-        let mut mail =
-            mail(profile, &[]).with_recipient(Recipient::new("<b@example.net>", [""; 0]));
-        mail.apply(&edits, false).unwrap();
-        assert_eq!(mail.sender().mailbox(), "c@d");
-        assert_eq!(mail.sender().args().iter().count(), 2);
-        let kept: Vec<_> = mail
-            .recipients()
-            .iter()
-            .map(|r| r.mailbox().to_string())
-            .collect();
-        assert_eq!(kept, recipients);
+fn q34_recipients_are_compared_byte_for_byte() {
+    for profile in [Profile::postfix(), Profile::sendmail()] {
+        let edits = [delete_recipient("<B@c>"), delete_recipient("<b@C>")];
+        assert_eq!(recipients(profile.clone(), "", &edits), ["b@c"]);
+        assert_eq!(recipients(profile, "", &[delete_recipient("b@c")]), [""; 0]);
     }
+}
+
+#[test]
+fn only_sendmail_knows_the_clients_recipients_again() {
+    let edits = [add_recipient("<b@c>", ""), add_recipient("<b@c>", "")];
+    assert_eq!(recipients(Profile::postfix(), "", &edits), ["b@c", "b@c"]);
+    assert_eq!(recipients(Profile::sendmail(), "", &edits), ["b@c"]);
+    let own = [add_recipient("<B@c>", "ORCPT=rfc822;b@C")];
+    assert_eq!(recipients(Profile::postfix(), "", &own), ["b@c"]);
+}
+
+#[test]
+fn the_client_reaches_nobody_twice() {
+    for profile in [Profile::postfix(), Profile::sendmail()] {
+        let mail = mail(profile, &[])
+            .with_recipient(Recipient::new("<b@c>", [""; 0]))
+            .with_recipient(Recipient::new("<b@c>", [""; 0]));
+        assert_eq!(mail.recipients().len(), 1);
+    }
+}
+
+#[test]
+fn to_postfix_arguments_make_another_recipient_and_case_does_not() {
+    let edits = [
+        add_recipient("<d@e>", ""),
+        add_recipient("<D@e>", ""),
+        add_recipient("<d@e>", "NOTIFY=NEVER"),
+        add_recipient("<d@e>", "notify=never"),
+    ];
+    assert_eq!(
+        recipients(Profile::postfix(), "", &edits),
+        ["b@c", "d@e", "d@e NOTIFY=NEVER"]
+    );
+    assert_eq!(
+        recipients(Profile::sendmail(), "", &edits),
+        ["b@c", "d@e", "D@e"]
+    );
+}
+
+#[test]
+fn a_delete_in_another_case_makes_postfix_forget() {
+    let edits = [
+        add_recipient("<d@e>", ""),
+        delete_recipient("<D@e>"),
+        add_recipient("<d@e>", ""),
+    ];
+    assert_eq!(
+        recipients(Profile::postfix(), "", &edits),
+        ["b@c", "d@e", "d@e"]
+    );
+    assert_eq!(recipients(Profile::sendmail(), "", &edits), ["b@c", "d@e"]);
+}
+
+#[test]
+fn sendmail_remembers_whom_it_deleted() {
+    for (client, args, postfix, sendmail) in [
+        ("", "", "b@c", "b@c"),
+        (
+            "",
+            "NOTIFY=NEVER",
+            "b@c NOTIFY=NEVER",
+            "b@c NOTIFY=FAILURE,DELAY",
+        ),
+        ("NOTIFY=NEVER", "", "b@c", "b@c NOTIFY=FAILURE,DELAY"),
+        (
+            "NOTIFY=NEVER",
+            "NOTIFY=NEVER",
+            "b@c NOTIFY=NEVER",
+            "b@c NOTIFY=NEVER",
+        ),
+        (
+            "NOTIFY=SUCCESS ORCPT=rfc822;old",
+            "NOTIFY=DELAY ORCPT=rfc822;new",
+            "b@c NOTIFY=DELAY ORCPT=rfc822;new",
+            "b@c ORCPT=rfc822;old NOTIFY=SUCCESS,DELAY",
+        ),
+    ] {
+        let edits = [delete_recipient("<b@c>"), add_recipient("<b@c>", args)];
+        assert_eq!(recipients(Profile::postfix(), client, &edits), [postfix]);
+        assert_eq!(recipients(Profile::sendmail(), client, &edits), [sendmail]);
+    }
+}
+
+#[test]
+fn arguments_of_recipients() {
+    for (args, postfix, sendmail) in [
+        ("X=1 NOTIFY=NEVER", &["d@e NOTIFY=NEVER"][..], &[][..]),
+        ("NOTIFY=NEVER,DELAY", &["d@e"], &[]),
+        (
+            "NOTIFY=NEVER NOTIFY=DELAY",
+            &["d@e NOTIFY=NEVER"],
+            &["d@e NOTIFY=DELAY"],
+        ),
+        (
+            "ORCPT=rfc822;a ORCPT=rfc822;b",
+            &["d@e ORCPT=rfc822;a"],
+            &[],
+        ),
+    ] {
+        let edits = [add_recipient("<d@e>", args)];
+        assert_eq!(recipients(Profile::postfix(), "", &edits)[1..], *postfix);
+        assert_eq!(recipients(Profile::sendmail(), "", &edits)[1..], *sendmail);
+    }
+}
+
+#[test]
+fn arguments_of_senders() {
+    for (args, postfix, sendmail) in [
+        (
+            &[""][..],
+            "BODY=8BITMIME RET=FULL",
+            "BODY=8BITMIME RET=FULL",
+        ),
+        (&["ENVID=x"], "BODY=8BITMIME RET=FULL ENVID=x", "ENVID=x"),
+        (&["RET=HDRS", ""], "BODY=8BITMIME RET=HDRS", "RET=HDRS"),
+        (
+            &["RET=HDRS", "ENVID=x", "ENVID=y"],
+            "BODY=8BITMIME RET=HDRS ENVID=y",
+            "ENVID=y",
+        ),
+        (
+            &["ENVID=x X=1 RET=HDRS"],
+            "BODY=8BITMIME ENVID=x RET=HDRS",
+            "ENVID=x",
+        ),
+        (
+            &["RET=x ENVID=x"],
+            "BODY=8BITMIME RET=FULL ENVID=x",
+            "RET=FULL",
+        ),
+    ] {
+        for (profile, left) in [
+            (Profile::postfix(), postfix),
+            (Profile::sendmail(), sendmail),
+        ] {
+            let sender = Sender::new("<a@b>", ["BODY=8BITMIME", "RET=FULL"]);
+            let mut mail = mail(profile, &[]).with_sender(sender);
+            let edits = args.iter();
+            let edits: Vec<_> = edits
+                .map(|args| Modification::change_sender_with_args("<>", args).unwrap())
+                .collect();
+            mail.apply(&edits, false).unwrap();
+            assert!(mail.sender().is_null());
+            let all: Vec<_> = mail
+                .sender()
+                .args()
+                .iter()
+                .map(|a| a.raw().to_string())
+                .collect();
+            assert_eq!(all.join(" "), left, "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn arguments_that_end_sendmail() {
+    for (code, raw) in [
+        (b'2', &b"<d@e>\0ORCPT=none\0"[..]),
+        (b'2', b"<d@e>\0NOTIFY\0"),
+        (b'e', b"<d@e>\0RET\0"),
+    ] {
+        let edit = Modification::decode(code, Bytes::from_static(raw)).unwrap();
+        let refused = mail(Profile::sendmail(), &[]).apply([&edit], false);
+        assert_eq!(refused, Err(Refused::FatalArgument));
+        mail(Profile::postfix(), &[]).apply([&edit], false).unwrap();
+    }
+    // What stands behind an error is not read.
+    let raw = Bytes::from_static(b"<d@e>\0X NOTIFY\0");
+    let edit = Modification::decode(b'2', raw).unwrap();
+    mail(Profile::sendmail(), &[])
+        .apply([&edit], false)
+        .unwrap();
 }
 
 #[test]
@@ -210,6 +427,11 @@ fn q33_only_sendmail_takes_lists_of_recipients() {
         mail.apply([&list], false).unwrap();
         assert_eq!(mail.recipients().len(), count);
         assert_eq!(mail.recipients()[0].address(), "<a@b>");
+        let raw = b"<d@e>,<a@b>\0";
+        let list = Modification::decode(b'-', Bytes::from_static(raw)).unwrap();
+        mail.apply([&list], false).unwrap();
+        // Postfix looks for the first alone.
+        assert_eq!(mail.recipients().len(), 1);
     }
 }
 

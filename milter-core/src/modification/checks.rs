@@ -150,11 +150,58 @@ fn mailbox(address: &[u8]) -> Result<&[u8], AddressProblem> {
 }
 
 /// The second string of CHGFROM and `ADDRCPT_PAR`: all arguments, or `None` if they are blank.
-pub(super) fn esmtp_args(args: &[u8]) -> Result<Option<Bytes>, ModificationError> {
+pub(super) fn esmtp_args(
+    args: &[u8],
+    with_value: &[&[u8]],
+) -> Result<Option<Bytes>, ModificationError> {
     if memchr::memchr3(0, b'\r', b'\n', args).is_some() {
         return Err(ModificationError::EsmtpArgs);
     }
+    if let Some(arg) = fatal_arg(args, with_value) {
+        return Err(ModificationError::EsmtpArg(arg.escape_ascii().to_string()));
+    }
     Ok((!args.trim_ascii().is_empty()).then(|| Bytes::copy_from_slice(args)))
+}
+
+/// The arguments of MAIL that must have a value.
+pub(crate) const OF_SENDERS: &[&[u8]] = &[b"RET", b"ENVID", b"SIZE", b"BODY", b"AUTH", b"BY"];
+
+/// The arguments of RCPT that must have a value.
+pub(crate) const OF_RECIPIENTS: &[&[u8]] = &[b"NOTIFY", b"ORCPT"];
+
+/// The first argument that ends Sendmail's process without a reply to the client, if there is one:
+/// one of these names without a value, or an `ORCPT` without `;`.
+// sendmail/srvrsmtp.c parse_esmtp_args, mail_esmtp_args, rcpt_esmtp_args: they count on usrerr not
+// to return, and for a filter it returns
+pub(crate) fn fatal_arg<'a>(args: &'a [u8], with_value: &[&[u8]]) -> Option<&'a [u8]> {
+    let mut rest = args.trim_ascii_start();
+    while !rest.is_empty() {
+        let len = prefix_len(rest, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let (keyword, behind) = rest.split_at(len);
+        let value = behind.strip_prefix(b"=").map(|behind| {
+            // `=` ends a value too.
+            let ends = |byte: u8| byte == b' ' || byte == b'=' || byte.is_ascii_control();
+            &behind[..prefix_len(behind, |byte| !ends(byte))]
+        });
+        let name = with_value
+            .iter()
+            .find(|name| keyword.eq_ignore_ascii_case(name));
+        let is_fatal = name.is_some_and(|name| match value {
+            Some(value) => *name == b"ORCPT" && !value.contains(&b';'),
+            None => true,
+        });
+        let len = len + value.map_or(0, |value| value.len() + 1);
+        if is_fatal {
+            return Some(&rest[..len]);
+        }
+        // One more byte ends the argument, whatever it is.
+        rest = rest[len..].get(1..).unwrap_or_default().trim_ascii_start();
+    }
+    None
+}
+
+fn prefix_len(bytes: &[u8], is_part: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|byte| is_part(**byte)).count()
 }
 
 /// The reason of a quarantine in one line.
@@ -289,10 +336,41 @@ mod tests {
     #[test]
     fn c74_arguments_are_one_string() {
         for bad in [&b"A=1\0B=2"[..], b"A=1\r", b"A=1\n"] {
-            assert_eq!(esmtp_args(bad), Err(ModificationError::EsmtpArgs));
+            assert_eq!(
+                esmtp_args(bad, OF_SENDERS),
+                Err(ModificationError::EsmtpArgs)
+            );
         }
         let args = Bytes::from_static(b"RET=HDRS ENVID=x");
-        assert_eq!(esmtp_args(&args), Ok(Some(args.clone())));
+        assert_eq!(esmtp_args(&args, OF_SENDERS), Ok(Some(args.clone())));
+    }
+
+    #[test]
+    fn arguments_do_not_end_sendmail() {
+        for (bad, with_value) in [
+            ("ORCPT=none", OF_RECIPIENTS),
+            ("orcpt=", OF_RECIPIENTS),
+            ("ORCPT", OF_RECIPIENTS),
+            ("NOTIFY", OF_RECIPIENTS),
+            ("NOTIFY ORCPT=rfc822;a@b", OF_RECIPIENTS),
+            ("RET=HDRS ENVID", OF_SENDERS),
+            ("RET+x", OF_SENDERS),
+            ("ENVID=a=RET", OF_SENDERS),
+            ("  RET", OF_SENDERS),
+        ] {
+            let error = esmtp_args(bad.as_bytes(), with_value).expect_err(bad);
+            assert!(matches!(error, ModificationError::EsmtpArg(_)), "{bad}");
+        }
+        for (good, with_value) in [
+            ("NOTIFY= RET", OF_RECIPIENTS),
+            ("ORCPT=rfc822;a@b NOTIFY=NEVER", OF_RECIPIENTS),
+            ("X", OF_RECIPIENTS),
+            ("RET= ENVID=", OF_SENDERS),
+            ("SMTPUTF8 BODY=8BITMIME ORCPT", OF_SENDERS),
+            ("ENVID=RET", OF_SENDERS),
+        ] {
+            assert!(esmtp_args(good.as_bytes(), with_value).is_ok(), "{good}");
+        }
     }
 
     #[test]

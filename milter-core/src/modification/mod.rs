@@ -1,6 +1,6 @@
 //! Changes to a message that a filter asks for.
 
-mod checks;
+pub(crate) mod checks;
 mod order;
 mod wire;
 
@@ -58,6 +58,14 @@ pub use wire::ModificationDecodeError;
 /// An address may be given with or without `<>`, and is sent with them. It is one address
 /// without source route, comment or display name; a local part that needs quotes must have them:
 /// `"two words"@example.org`. Bytes that are not ASCII are allowed (RFC 6531).
+///
+/// # Arguments
+///
+/// ESMTP arguments are one text, separated by spaces, without NUL, CR and LF. A recipient's
+/// `NOTIFY` and `ORCPT`, and a sender's `RET`, `ENVID`, `SIZE`, `BODY`, `AUTH` and `BY`, must have a
+/// value, and that of `ORCPT` a `;`: without these Sendmail's process for the SMTP session ends on
+/// a null pointer (`sendmail/srvrsmtp.c` `rcpt_esmtp_args`, `mail_esmtp_args`). More of the values
+/// is not checked.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Modification(Edit);
 
@@ -199,22 +207,30 @@ impl Modification {
     /// Gives the message another envelope sender with ESMTP arguments, separated by spaces.
     ///
     /// Postfix knows `RET` and `ENVID` and warns of others (`cleanup_milter.c`
-    /// `cleanup_chg_from`). Blank arguments are none.
+    /// `cleanup_chg_from`). There an argument takes the place of the one of that name, and the
+    /// others stay; with Sendmail all arguments that the mail had go, and what stands behind one
+    /// that it does not know is not read (`sendmail/milter.c` `milter_chgfrom`). Blank arguments
+    /// are none: then those that the mail had stay with both.
     ///
     /// # Errors
     ///
-    /// If it is not one [address](Self#addresses) or `<>`, or the arguments hold NUL, CR or LF.
+    /// If it is not one [address](Self#addresses) or `<>`, or the [arguments](Self#arguments) are
+    /// not allowed.
     pub fn change_sender_with_args(
         address: impl AsRef<[u8]>,
         args: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
         Ok(Self(Edit::ChangeSender {
             address: checks::sender(address.as_ref())?,
-            args: checks::esmtp_args(args.as_ref())?,
+            args: checks::esmtp_args(args.as_ref(), checks::OF_SENDERS)?,
         }))
     }
 
     /// Adds an envelope recipient.
+    ///
+    /// Add nobody who is there: Postfix does not take the client's recipient for the same, and
+    /// delivers to both (`cleanup_out_recipient.c` compares `ORCPT` too, which `cleanup_addr.c`
+    /// makes up for the client's alone).
     ///
     /// # Errors
     ///
@@ -229,26 +245,31 @@ impl Modification {
     /// Adds an envelope recipient with ESMTP arguments, separated by spaces.
     ///
     /// This is an action of its own in the negotiation, also with blank arguments, which are none.
-    /// Postfix knows `NOTIFY` and `ORCPT` and warns of others (`cleanup_milter.c`
-    /// `cleanup_add_rcpt_par`).
+    /// Give `NOTIFY` and `ORCPT` at most, with a value that RFC 3461 allows. Of others Postfix warns
+    /// (`cleanup_milter.c` `cleanup_add_rcpt_par`). Sendmail then does not add the recipient, and
+    /// sends the client a line that is no reply (`sendmail/milter.c` `milter_addrcpt_par`).
     ///
     /// # Errors
     ///
-    /// If it is not one [address](Self#addresses), or the arguments hold NUL, CR or LF.
+    /// If it is not one [address](Self#addresses), or the [arguments](Self#arguments) are not
+    /// allowed.
     pub fn add_recipient_with_args(
         address: impl AsRef<[u8]>,
         args: impl AsRef<[u8]>,
     ) -> Result<Self, ModificationError> {
         Ok(Self(Edit::AddRecipientWithArgs {
             address: checks::recipient(address.as_ref())?,
-            args: checks::esmtp_args(args.as_ref())?,
+            args: checks::esmtp_args(args.as_ref(), checks::OF_RECIPIENTS)?,
         }))
     }
 
     /// Deletes an envelope recipient, if there is one of that address.
     ///
     /// Give the address as it came in RCPT: Postfix compares it byte for byte with that
-    /// (`cleanup_milter.c` `cleanup_del_rcpt`).
+    /// (`cleanup_milter.c` `cleanup_del_rcpt`), and so does Sendmail with those of other hosts
+    /// (`sendmail/parseaddr.c` `sameaddr`). Sendmail remembers whom it deleted: one that is added
+    /// again wants reports of what either wanted them of, and keeps its `ORCPT`
+    /// (`sendmail/recipient.c` `recipient`).
     ///
     /// # Errors
     ///
@@ -440,6 +461,15 @@ pub enum ModificationError {
     /// The ESMTP arguments hold NUL, CR or LF.
     #[error("ESMTP arguments cannot hold NUL, CR or LF: separate them by spaces")]
     EsmtpArgs,
+    /// An ESMTP argument lacks its value, or the `;` within that.
+    #[error(
+        "the ESMTP argument \"{0}\" lacks its value, or the `;` in it: Sendmail would end the SMTP \
+         session without a reply"
+    )]
+    EsmtpArg(
+        /// The argument, with escapes for what is not printable ASCII.
+        String,
+    ),
     /// The reason of a quarantine is blank.
     #[error("a quarantine needs a reason: it is what the log will show")]
     QuarantineReasonBlank,

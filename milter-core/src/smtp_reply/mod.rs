@@ -218,6 +218,27 @@ impl fmt::Debug for SmtpReply {
     }
 }
 
+/// A reply can be what a check fails with, so that `?` hands it on.
+///
+/// ```
+/// use milter_core::SmtpReply;
+///
+/// fn check(host: &str) -> Result<(), SmtpReply> {
+///     match host {
+///         "localhost" => Err(SmtpReply::reject("You are not me")),
+///         _ => Ok(()),
+///     }
+/// }
+///
+/// fn judge(host: &str) -> Result<(), Box<dyn std::error::Error>> {
+///     check(host)?;
+///     Ok(())
+/// }
+/// let error = judge("localhost").unwrap_err();
+/// assert_eq!(error.downcast_ref::<SmtpReply>().unwrap().code(), 550);
+/// ```
+impl std::error::Error for SmtpReply {}
+
 /// Why there is no such [`SmtpReply`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 //! Content: streamed to those who may see it as it comes, held for those who may not, and what
 //! becomes of it at the end of the message.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use milter_core::{Actions, Modification, Stage, Verdict};
 
@@ -13,6 +13,7 @@ use super::net::{Wanted, is_quarantine, net};
 use super::pass::Pass;
 use super::running::Running;
 use crate::error::BoxError;
+use crate::message::{MessageError, OnLarge};
 use crate::request::Event;
 use crate::response::Response;
 
@@ -24,7 +25,7 @@ pub(super) struct Content {
     hold: Option<Box<Hold>>,
     /// What the chain's verdict on the message was.
     pub(super) decided: Option<Verdict>,
-    /// What the chain itself has to say at the next event with a reply.
+    /// What the chain itself says of the message, at the next event with a reply.
     pub(super) owed: Option<Verdict>,
     /// A call was dropped in the middle of it.
     pub(super) interrupted: bool,
@@ -33,6 +34,11 @@ pub(super) struct Content {
 impl Content {
     pub(super) fn begin_message(&mut self) {
         *self = Self::default();
+    }
+
+    /// The chain itself refuses the message.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.owed.is_some()
     }
 }
 
@@ -75,27 +81,48 @@ impl Running {
     pub(super) fn poll_hold(
         &mut self,
         pass: &Pass,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<(), BoxError>> {
+        if let (Some(hold), Stage::Body | Stage::EndOfMessage) =
+            (&mut self.content.hold, pass.stage)
+        {
+            ready!(hold.poll_ready(cx));
+        }
         if !std::mem::replace(&mut self.content.begun, true) {
             self.begin_content(pass);
         } else if pass.stage != Stage::EndOfMessage {
             self.release();
         }
+        Poll::Ready(self.hold(pass).map_err(Into::into))
+    }
+
+    fn hold(&mut self, pass: &Pass) -> Result<(), MessageError> {
         let lags = |stage| {
             let mut members = self.members.iter().filter(|live| !live.is_done());
             members.any(|live| live.is_held_back(stage))
         };
-        let (headers, rest) = (self.changes.merge || lags(Stage::Header), lags(pass.stage));
-        if let Some(hold) = &mut self.content.hold {
-            match pass.request.event() {
-                Event::Header(header) if headers => hold.push_header(header),
-                Event::EndOfHeaders if rest => hold.end_headers(),
-                Event::Body(piece) if rest => hold.push_body(piece),
-                _ => {}
+        let merges = self.changes.merge;
+        let is_for_some = lags(pass.stage) || merges && pass.stage == Stage::Header;
+        let Some(hold) = &mut self.content.hold else {
+            return Ok(());
+        };
+        let place = &self.spec.place;
+        match pass.request.event() {
+            Event::Header(header) if is_for_some => hold.push_header(header),
+            Event::EndOfHeaders if is_for_some => hold.end_headers(),
+            Event::Body(piece) if is_for_some && self.content.owed.is_none() => {
+                if hold.body_len() + piece.len() as u64 > self.spec.body_limit {
+                    self.content.hold = None;
+                    let refusal = OnLarge::Reject.refusal().unwrap_or_else(Response::tempfail);
+                    self.content.owed = Some(refusal.verdict().clone());
+                } else {
+                    hold.push_body(piece, place)?;
+                }
             }
+            Event::EndOfMessage(_) => hold.end_body(place)?,
+            _ => {}
         }
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
     fn begin_content(&mut self, pass: &Pass) {
@@ -121,7 +148,7 @@ impl Running {
             let Some(hold) = &self.content.hold else {
                 continue;
             };
-            if waits == Some(from) || hold.has_body() {
+            if waits == Some(from) || hold.body_len() > 0 {
                 continue;
             }
             let live = &mut self.members[at];
@@ -195,9 +222,6 @@ impl Running {
     /// All members have nothing against the message.
     pub(super) fn end_of_message(&mut self, pass: &mut Pass) -> Result<Response, BoxError> {
         let session = pass.request.session();
-        if let Some(verdict) = self.content.owed.take() {
-            return Ok(self.conclude(pass, verdict));
-        }
         let wanted = std::mem::take(&mut pass.wanted);
         let mut response = Response::accept();
         if !wanted.is_empty() {

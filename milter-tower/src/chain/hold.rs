@@ -1,14 +1,17 @@
 //! Content that is held for members that see it later than it comes.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use milter_core::edit::{Mail, PlanError, Planner, Profile, Refused, Unplaceable};
 use milter_core::{Header, Modification, ModificationKind, Stage};
+use tokio::io::AsyncBufRead;
 
 use super::feed::Feed;
 use crate::member::View;
+use crate::message::{Body, BodyReader, MessageError, Place, Spool};
 
 /// The largest piece of a body that both MTAs send.
 // include/libmilter/mfdef.h MILTER_CHUNK_SIZE
@@ -21,9 +24,10 @@ pub(super) struct Hold {
     /// The headers as they came, with their leading space.
     came: Vec<Header>,
     ends_headers: bool,
-    body: Vec<u8>,
-    /// What a member put in the place of the body.
-    replaced: Option<Bytes>,
+    spool: Spool,
+    body_len: u64,
+    /// The body, when all of it has come or a member has put another in its place.
+    body: Body,
     /// The MTA shows leading space.
     leading_space: bool,
 }
@@ -34,8 +38,9 @@ impl Hold {
             mail: Mail::new(profile),
             came: Vec::new(),
             ends_headers: false,
-            body: Vec::new(),
-            replaced: None,
+            spool: Spool::default(),
+            body_len: 0,
+            body: Body::default(),
             leading_space,
         }
     }
@@ -53,12 +58,24 @@ impl Hold {
         self.ends_headers = true;
     }
 
-    pub(super) fn has_body(&self) -> bool {
-        !self.body.is_empty()
+    /// How many bytes of the body are held.
+    pub(super) fn body_len(&self) -> u64 {
+        self.body_len
     }
 
-    pub(super) fn push_body(&mut self, piece: &[u8]) {
-        self.body.extend_from_slice(piece);
+    /// Waits until more of the body can be taken, or all of it read.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.spool.poll_ready(cx)
+    }
+
+    pub(super) fn push_body(&mut self, piece: &[u8], place: &Place) -> Result<(), MessageError> {
+        self.body_len += piece.len() as u64;
+        self.spool.add(piece, place)
+    }
+
+    pub(super) fn end_body(&mut self, place: &Place) -> Result<(), MessageError> {
+        self.body = std::mem::take(&mut self.spool).finish(place, false)?;
+        Ok(())
     }
 
     /// What a member is shown from this stage on, as it is now.
@@ -72,11 +89,7 @@ impl Hold {
         } else {
             (Vec::new(), false)
         };
-        let body = match &self.replaced {
-            Some(body) => body.clone(),
-            None => Bytes::copy_from_slice(&self.body),
-        };
-        Feed::new(headers, ends_headers, Pieces { body })
+        Feed::new(headers, ends_headers, Pieces::of(&self.body))
     }
 
     /// Applies what one member wants changed.
@@ -89,7 +102,7 @@ impl Hold {
         let replaces =
             |edit: &Modification| matches!(edit.kind(), ModificationKind::ReplaceBody { .. });
         if edits.iter().any(replaces) {
-            self.replaced = Some(self.mail.body().clone());
+            self.body = self.mail.shown_body().into();
         }
         Ok(())
     }
@@ -103,14 +116,37 @@ impl Hold {
     }
 }
 
-/// A body, piece by piece.
-pub(super) struct Pieces {
-    body: Bytes,
+/// A body, piece by piece, cut as an MTA cuts it.
+pub(super) enum Pieces {
+    Memory(Bytes),
+    File(BodyReader, BytesMut),
 }
 
 impl Pieces {
-    pub(super) fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        let piece = self.body.split_to(self.body.len().min(PIECE));
+    fn of(body: &Body) -> Self {
+        match body.in_memory() {
+            Some(bytes) => Self::Memory(bytes.clone()),
+            None => Self::File(body.reader(), BytesMut::new()),
+        }
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let piece = match self {
+            Self::Memory(bytes) => bytes.split_to(bytes.len().min(PIECE)),
+            Self::File(reader, piece) => {
+                while piece.len() < PIECE {
+                    let mut reader = Pin::new(&mut *reader);
+                    let found = ready!(reader.as_mut().poll_fill_buf(cx))?;
+                    if found.is_empty() {
+                        break;
+                    }
+                    let more = found.len().min(PIECE - piece.len());
+                    piece.extend_from_slice(&found[..more]);
+                    reader.consume(more);
+                }
+                piece.split().freeze()
+            }
+        };
         Poll::Ready(Ok(Some(piece).filter(|piece| !piece.is_empty())))
     }
 }

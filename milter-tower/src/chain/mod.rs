@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use tower_service::Service;
 pub use self::member::{Member, MemberFailure, OnMemberFailure};
 use self::running::Running;
 use crate::error::BoxError;
+use crate::message::Place;
 use crate::request::Request;
 use crate::response::Response;
 
@@ -38,12 +40,27 @@ pub struct Chain {
 }
 
 /// What a chain is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Spec {
     members: Vec<Member>,
     /// Those that are asked at the same time.
     groups: Vec<Range<usize>>,
     profile: Option<Profile>,
+    /// Where a body is held, and how much of it.
+    place: Place,
+    body_limit: u64,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            groups: Vec::new(),
+            profile: None,
+            place: Place::default(),
+            body_limit: 100 * 1024 * 1024,
+        }
+    }
 }
 
 impl Spec {
@@ -88,22 +105,49 @@ impl Chain {
 
     /// Adds filters that are asked at the same time.
     #[must_use]
-    pub fn with_parallel(mut self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
-        let spec = Arc::make_mut(&mut self.spec);
-        let start = spec.members.len();
-        spec.members.extend(members.into_iter().map(Into::into));
-        if start < spec.members.len() {
-            spec.groups.push(start..spec.members.len());
-        }
-        self.running = None;
-        self
+    pub fn with_parallel(self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
+        self.set(|spec| {
+            let start = spec.members.len();
+            spec.members.extend(members.into_iter().map(Into::into));
+            if start < spec.members.len() {
+                spec.groups.push(start..spec.members.len());
+            }
+        })
     }
 
     /// How the MTA does things. By default as the session says; one that does not tell is taken
     /// for Postfix.
     #[must_use]
-    pub fn profile(mut self, profile: Profile) -> Self {
-        Arc::make_mut(&mut self.spec).profile = Some(profile);
+    pub fn profile(self, profile: Profile) -> Self {
+        self.set(|spec| spec.profile = Some(profile))
+    }
+
+    /// How many bytes of a body are held in memory: by default 256 KiB. What is more goes to a
+    /// file. A body is held only for members that see it later than it comes.
+    #[must_use]
+    pub fn memory_limit(self, bytes: usize) -> Self {
+        self.set(|spec| spec.place.memory = bytes)
+    }
+
+    /// How many bytes of a body are held in all: by default 100 MiB. A message with more is refused
+    /// with `552 5.3.4`.
+    #[must_use]
+    pub fn body_limit(self, bytes: u64) -> Self {
+        self.set(|spec| spec.body_limit = bytes)
+    }
+
+    /// Where the files are made that hold bodies: by default in the system's directory for
+    /// temporary files. They have no name there, and nothing is left when the program ends.
+    #[must_use]
+    pub fn spool_directory(self, directory: impl Into<PathBuf>) -> Self {
+        let directory: Arc<Path> = directory.into().into();
+        self.set(|spec| spec.place.directory = Some(directory))
+    }
+
+    /// A clone that was made before keeps what it has.
+    fn set(mut self, set: impl FnOnce(&mut Spec)) -> Self {
+        set(Arc::make_mut(&mut self.spec));
+        self.running = None;
         self
     }
 

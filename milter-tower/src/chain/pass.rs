@@ -89,10 +89,18 @@ impl Running {
             }
         }
         if matches!(pass.step, Step::Hold) {
-            if self.changes.hold && pass.stage >= Stage::Header {
+            if self.changes.hold && pass.stage >= Stage::Header && !self.content.is_refused() {
                 ready!(self.poll_hold(pass, cx))?;
             }
             pass.step = Step::Ask;
+        }
+        if let Some(verdict) = self.content.owed.clone() {
+            // Nobody sees more of it.
+            return Poll::Ready(Ok(if self.has_reply(pass.stage, pass.request.session()) {
+                self.conclude(pass, verdict)
+            } else {
+                Response::proceed()
+            }));
         }
         while let Some(group) = self.group(pass.group) {
             if matches!(pass.step, Step::Ask) {
@@ -237,11 +245,6 @@ impl Running {
         }
         if self.agreement(session).reply_mode(stage) != ReplyMode::Verdict {
             return Ok(Response::proceed());
-        }
-        if let Some(verdict) = self.content.owed.clone() {
-            if stage.is_of_message() {
-                return Ok(self.conclude(pass, verdict));
-            }
         }
         if stage != Stage::Unknown && self.members.iter().all(Live::is_done) {
             // Only here, and only then (protocol 7.3 rule 2).

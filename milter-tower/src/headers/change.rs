@@ -1,5 +1,7 @@
 //! Changes to the list.
 
+use std::cmp::Ordering;
+
 use milter_core::{Header, ModificationError};
 
 use super::{Entry, Field, Headers, Origin, Which};
@@ -169,10 +171,19 @@ impl Headers {
 
     /// Removes the fields that the function says yes to, and says how many there were.
     pub fn remove_if(&mut self, mut is_unwanted: impl FnMut(Field<'_>) -> bool) -> usize {
+        // Most often there are none, and then nothing need be kept.
+        let Some(first) = self.iter().position(&mut is_unwanted) else {
+            return 0;
+        };
         self.keep_original();
         let before = self.len();
+        let mut places = 0..;
         self.entries
-            .retain(|entry| !is_unwanted(Field::new(&entry.header)));
+            .retain(|entry| match places.next().cmp(&Some(first)) {
+                Ordering::Less => true,
+                Ordering::Equal => false,
+                Ordering::Greater => !is_unwanted(Field::new(&entry.header)),
+            });
         before - self.len()
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 
 use milter_core::{Header, Text};
 
+use super::decode::decode;
+
 /// A field of [`Headers`](super::Headers).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'h> {
@@ -54,6 +56,24 @@ impl<'h> Field<'h> {
     /// ```
     pub fn unfolded(self) -> Cow<'h, [u8]> {
         unfold(self.value().as_bytes())
+    }
+
+    /// The [unfolded](Self::unfolded) value as text, with encoded words decoded (RFC 2047).
+    ///
+    /// What is no proper encoded word stays as it is, and what is not text in its character set or
+    /// in UTF-8 becomes U+FFFD. Words are decoded wherever they stand, also in quotes and in
+    /// addresses: this is the text to look into, not one to parse. It may hold anything, control
+    /// characters and line breaks among them. Character sets are those of the Encoding Standard
+    /// (<https://encoding.spec.whatwg.org/#names-and-labels>); any other is read as UTF-8.
+    ///
+    /// ```
+    /// # use milter_tower::{Header, Headers};
+    /// let value = " =?utf-8?Q?Gr=C3=BC=C3=9Fe?= =?utf-8?B?IQ==?= from me";
+    /// let headers: Headers = [Header::new("Subject", value)].into_iter().collect();
+    /// assert_eq!(headers.get("Subject").unwrap().decoded(), "Grüße! from me");
+    /// ```
+    pub fn decoded(self) -> Cow<'h, str> {
+        decode(self.unfolded())
     }
 }
 

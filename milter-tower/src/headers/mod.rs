@@ -1,6 +1,8 @@
 //! The header fields of a message, in order.
 
+mod auth_results;
 mod change;
+mod decode;
 mod field;
 mod plan;
 #[cfg(test)]

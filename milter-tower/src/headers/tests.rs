@@ -97,6 +97,17 @@ fn fields_are_replaced_and_removed() {
     assert_eq!(text(&headers), "C:");
     assert_eq!(headers.remove_if(|_| true), 1);
     assert!(headers.is_empty());
+
+    let mut headers = four();
+    let mut asked = String::new();
+    headers.remove_if(|field| {
+        asked.push_str(&field.name().to_string_lossy());
+        field.is_named("B") || field.is_named("C")
+    });
+    assert_eq!(
+        (text(&headers), asked),
+        ("A: 1|a:  3 ".into(), "ABaC".into())
+    );
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl Peer {
     async fn show(&mut self, mail: &Mail) -> (Vec<Modification>, Reply) {
         let spaced = self.agreed.steps.contains(Steps::LEADING_SPACE);
         let headers = mail.shown_headers(spaced).map(Command::Header);
-        let content = headers.chain([Command::EndOfHeaders, body(mail.body().clone())]);
+        let content = headers.chain([Command::EndOfHeaders, body(mail.shown_body())]);
         let mut skips = false;
         for command in content {
             let stage = command.stage().expect("content");

@@ -231,7 +231,8 @@ async fn the_mta_can_be_said() {
     let chain = Chain::new().with("a", quarantines()).with("b", b);
     let chain = chain.profile(Profile::sendmail());
     let (mut mta, run) = greeted_as(chain, Settings::new().mta(Kind::Postfix)).await;
-    mta.message().await;
+    mta.message_but_its_end().await;
+    mta.end().await;
     mta.quit(run).await;
     assert_eq!(seen.count("end of message"), 1);
 }

@@ -44,13 +44,17 @@ pub(crate) fn group(kind: Kind, name: &str, setup: &Setup, body: impl FnOnce(&mu
 impl Cases {
     /// Runs one case on the rig, which is as new.
     pub(crate) fn case(&mut self, name: &str, body: impl FnOnce(&mut Rig)) {
-        self.run += 1;
         self.rig.reset();
-        let run = AssertUnwindSafe(|| {
-            body(&mut self.rig);
-            self.rig.settle().unwrap_or_else(|error| panic!("{error}"));
+        self.check(name, |rig| {
+            body(rig);
+            rig.settle().unwrap_or_else(|error| panic!("{error}"));
         });
-        if catch_unwind(run).is_err() {
+    }
+
+    /// Runs one case on the rig as it is, where several cases share what was sent.
+    pub(crate) fn check(&mut self, name: &str, body: impl FnOnce(&mut Rig)) {
+        self.run += 1;
+        if catch_unwind(AssertUnwindSafe(|| body(&mut self.rig))).is_err() {
             eprintln!("=== FAILED: {}: {name}\n{}", self.name, self.rig.report());
             self.failed.push(name.to_owned());
         }

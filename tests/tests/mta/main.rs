@@ -2,7 +2,8 @@
 //! client is told, what is delivered, and what the filter saw.
 //!
 //! Each test is a group of cases that share one mail server and one filter process; a case that
-//! fails does not end its group. Where the servers differ, the cases say what each does.
+//! fails does not end its group. Where the servers differ, the cases say what each does. `model` has
+//! other filters: see there.
 
 mod body;
 mod chain;
@@ -12,8 +13,12 @@ mod full;
 mod group;
 mod hello;
 mod local;
+mod message;
+mod mock;
 mod model;
+mod planned;
 mod replies;
+mod secured;
 mod session;
 mod slow;
 mod steps;

@@ -71,8 +71,9 @@ use crate::{Header, Modification, ModificationError, Text};
 /// header that is shown. Where an earlier filter of the same MTA put headers above it, a header
 /// that is to stand above those, but was not put [on top](Edited::added_on_top), comes to stand
 /// among them. With Sendmail, what an earlier filter deleted keeps its place in the list, and what
-/// it added may have filled the place of a default: headers that are inserted behind such a place
-/// come to stand too far up, by one each. Those on top and at the end are in their place always.
+/// it added may have filled the place of a default: a header that is inserted behind such places
+/// comes to stand too far up by one for each of the former, and too far down by one for each of the
+/// latter. What goes on top or to the end is in its place always.
 #[derive(Clone, Debug)]
 pub struct Planner<'p> {
     profile: &'p Profile,

@@ -1,24 +1,28 @@
-//! The edit model says what the servers do: random edits through both, compared header by header.
+//! Changes of headers.
 
-use milter_core::edit::{self, Profile};
-use milter_core::{Header, Modification, ModificationError};
-use milter_tests::mail::Mail;
+use milter_core::Modification;
+use milter_core::edit::Profile;
 use milter_tests::rig::Setup;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::seen::Seen;
+use super::{Case, compare};
 use crate::group::{Cases, on_both};
 
 on_both! {
-    of_random_edits: Setup::default();
+    of_random_edits: Setup::scripted(1);
+    by_the_library: Setup::default();
 }
 
 /// How many random lists of edits are tried on each server.
 const CASES: usize = 60;
 
+/// How many go through the program `control`, and so through the library.
+const BY_THE_LIBRARY: usize = 12;
+
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     Add(&'static str, u32),
     Insert(u32, &'static str, u32),
     Change(&'static str, u32, u32),
@@ -57,13 +61,14 @@ impl Edit {
         std::iter::once("eom".to_owned()).chain(words).collect()
     }
 
-    fn modification(&self) -> Result<Modification, ModificationError> {
-        match self {
+    pub(super) fn modification(&self) -> Modification {
+        let edit = match self {
             Self::Add(name, value) => Modification::add_header(name, text(*value)),
             Self::Insert(at, name, value) => Modification::insert_header(*at, name, text(*value)),
             Self::Change(name, at, value) => Modification::change_header(name, *at, text(*value)),
             Self::Delete(name, at) => Modification::delete_header(name, *at),
-        }
+        };
+        edit.expect("a valid modification")
     }
 }
 
@@ -86,7 +91,7 @@ fn name() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let value = 0..1000_u32;
     prop_oneof![
         (name(), value.clone()).prop_map(|(name, value)| Edit::Add(name, value)),
@@ -97,65 +102,48 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn mail() -> Mail {
-    Mail::to_bob()
-        .header("X-A: one")
-        .header("X-B: b")
-        .header("x-a: two")
-        .header("X-A: three")
+/// Beside the usual headers.
+pub(super) const LINES: [&str; 4] = ["X-A: one", "X-B: b", "x-a: two", "X-A: three"];
+
+fn case(name: String, edits: Vec<Modification>) -> Case {
+    let mut case = Case::new(name, edits);
+    case.headers = LINES.map(str::to_owned).to_vec();
+    case
+}
+
+fn lists(count: usize) -> Vec<Vec<Edit>> {
+    let mut runner = super::runner();
+    let lists = prop::collection::vec(edit(), 1..8);
+    let mut list = || lists.new_tree(&mut runner).unwrap().current();
+    (0..count).map(|_| list()).collect()
 }
 
 fn of_random_edits(cases: &mut Cases) {
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let lists = prop::collection::vec(edit(), 1..8);
-    for n in 0..CASES {
-        let list = lists.new_tree(&mut runner).unwrap().current();
+    let mut list = Vec::new();
+    for (n, edits) in lists(CASES).iter().enumerate() {
+        let edits: Vec<_> = edits.iter().map(Edit::modification).collect();
+        list.push(case(format!("{n}: {edits:?}"), edits.clone()));
+        let ordered = Modification::order(edits);
+        list.push(case(format!("{n}, in order: {ordered:?}"), ordered));
+    }
+    compare(cases, &list);
+}
+
+fn by_the_library(cases: &mut Cases) {
+    for (n, list) in lists(BY_THE_LIBRARY).iter().enumerate() {
         cases.case(&format!("{n}: {list:?}"), |rig| {
+            let edits = list.iter().map(Edit::modification).collect();
+            let case = case(String::new(), Modification::order(edits));
             let orders: Vec<Vec<String>> = list.iter().map(Edit::order).collect();
             let orders: Vec<Vec<&str>> = orders
                 .iter()
                 .map(|words| words.iter().map(String::as_str).collect())
                 .collect();
             let orders: Vec<&[&str]> = orders.iter().map(Vec::as_slice).collect();
-            let outcome = rig.try_out(&orders, &mail());
-
-            let edits = list
-                .iter()
-                .map(|edit| edit.modification().unwrap())
-                .collect();
+            let outcome = rig.try_out(&orders, &case.mail(0));
             let profile = rig.by_kind(Profile::postfix(), Profile::sendmail());
-            let mut model = edit::Mail::new(profile).with_received(Header::new("Received", " own"));
-            for (name, value) in headers_of(&mail()) {
-                model = model.with_header(Header::new(name, format!(" {value}")));
-            }
-            model.apply(&Modification::order(edits), false).unwrap();
-            let expected: Vec<(String, String)> = model
-                .headers()
-                .map(|header| {
-                    let value = header.value().to_string();
-                    (header.name().to_string(), value.trim_start().to_owned())
-                })
-                .collect();
-            let delivered: Vec<(String, String)> = outcome
-                .message()
-                .headers()
-                .into_iter()
-                .map(|(name, value)| {
-                    let is_own = name == "Received" && value.starts_with("from ");
-                    (name, if is_own { "own".into() } else { value })
-                })
-                .collect();
-            assert_eq!(delivered, expected);
+            let stages = case.modelled(&profile, 0).unwrap();
+            Seen::new(rig, outcome.delivered).assert_is(0, &stages[1]);
         });
     }
-}
-
-fn headers_of(mail: &Mail) -> Vec<(String, String)> {
-    let content = String::from_utf8(mail.content()).unwrap();
-    let head = content.split("\r\n\r\n").next().unwrap_or_default();
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
