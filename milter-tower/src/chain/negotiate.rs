@@ -96,6 +96,8 @@ impl Running {
                     let agreement = Arc::new(agreement);
                     live.apart.agree(session, Arc::clone(&agreement));
                     live.view.agree(agreement);
+                    // What it is not to have is not to be asked for.
+                    let needs = needs.without_action(offer.actions.complement());
                     return Poll::Ready(if is_first {
                         needs
                     } else {

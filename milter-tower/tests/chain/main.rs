@@ -11,5 +11,7 @@ mod ends;
 mod envelope;
 mod equivalence;
 mod failures;
+mod held;
 mod members;
 mod negotiation;
+mod parallel;
