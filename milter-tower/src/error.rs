@@ -76,6 +76,10 @@ pub enum Failure {
     /// the others.
     #[error("the service refuses to work on this connection")]
     Refuses,
+    /// A member of a chain asks for a verdict before it is known whether the member sees the
+    /// message.
+    #[error("the member's condition is known only when the content comes, but it judges {0}")]
+    JudgesTooEarly(milter_core::Stage),
     /// What a chain held for the service could not be read.
     #[error("what was held of the message cannot be read")]
     Held(#[source] std::io::Error),

@@ -83,7 +83,9 @@ pub use milter_core::{
 };
 
 pub use crate::address::{Address, AddressError, BindError};
-pub use crate::chain::{Chain, ChainFuture, Member, MemberFailure, OnMemberFailure};
+pub use crate::chain::{
+    Chain, ChainFuture, Condition, Member, MemberFailure, NetworkError, OnMemberFailure,
+};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};

@@ -22,6 +22,8 @@ use crate::response::Response;
 pub(super) struct Content {
     /// It has begun.
     begun: bool,
+    /// Something of the message has come.
+    has_events: bool,
     hold: Option<Box<Hold>>,
     /// What the chain's verdict on the message was.
     pub(super) decided: Option<Verdict>,
@@ -34,6 +36,19 @@ pub(super) struct Content {
 impl Content {
     pub(super) fn begin_message(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether this is the first that comes of the message.
+    pub(super) const fn is_first_event(&self) -> bool {
+        !self.has_events
+    }
+
+    pub(super) const fn begin_events(&mut self) {
+        self.has_events = true;
+    }
+
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        self.hold.as_deref()
     }
 
     /// The chain itself refuses the message.
@@ -127,7 +142,14 @@ impl Running {
 
     fn begin_content(&mut self, pass: &Pass) {
         for at in 0..self.members.len() {
-            self.members[at].lags = self.waits(at);
+            let waits = self.waits(at);
+            let live = &mut self.members[at];
+            // Nobody knows yet whether it is shown any of it.
+            live.lags = if live.undecided {
+                Some(Stage::Header)
+            } else {
+                waits
+            };
         }
         if self.changes.merge || self.members.iter().any(|live| live.lags.is_some()) {
             let session = pass.request.session();
@@ -148,12 +170,16 @@ impl Running {
             let Some(hold) = &self.content.hold else {
                 continue;
             };
-            if waits == Some(from) || hold.body_len() > 0 {
+            if waits == Some(from) || hold.body_len() > 0 || self.members[at].undecided {
                 continue;
             }
             let live = &mut self.members[at];
             if from == Stage::Header {
-                live.feed = Some(Box::new(hold.feed(from, &live.view)));
+                let feed = hold.feed(from, &live.view);
+                live.feed = Some(Box::new(match live.feed.take() {
+                    Some(late) => feed.behind_that_of(*late),
+                    None => feed,
+                }));
             }
             live.lags = waits;
         }
@@ -170,10 +196,18 @@ impl Running {
             };
         }
         // Headers that it could have seen, had it been asked meanwhile, are as they were.
-        let late = live.feed.take().map(|_| Stage::Header);
-        let from = late.or(live.lags.take())?;
-        let hold = self.content.hold.as_ref()?;
-        Some(Box::new(hold.feed(from, &live.view)))
+        let (late, lags) = (live.feed.take(), live.lags.take());
+        let (from, Some(hold)) = (
+            late.as_ref().map(|_| Stage::Header).or(lags),
+            &self.content.hold,
+        ) else {
+            return late;
+        };
+        let feed = hold.feed(from?, &live.view);
+        Some(Box::new(match late {
+            Some(late) => feed.behind_that_of(*late),
+            None => feed,
+        }))
     }
 
     /// Whether nobody has use for more of the body (protocol 7.3 rule 2).

@@ -11,6 +11,8 @@ use crate::request::Event;
 
 /// What a member is shown of what was held.
 pub(super) struct Feed {
+    /// The envelope, for a member that did not see it when it came.
+    envelope: std::vec::IntoIter<Event>,
     headers: std::vec::IntoIter<Header>,
     /// The end of the headers is still to be shown.
     ends_headers: bool,
@@ -22,11 +24,24 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new(headers: Vec<Header>, ends_headers: bool, body: Pieces) -> Self {
         Self {
+            envelope: Vec::new().into_iter(),
             headers: headers.into_iter(),
             ends_headers,
             body,
             shown: None,
         }
+    }
+
+    /// The same behind the envelope.
+    pub(super) fn behind(mut self, envelope: Vec<Event>) -> Self {
+        self.envelope = envelope.into_iter();
+        self
+    }
+
+    /// The same behind what is left of another one's envelope.
+    pub(super) fn behind_that_of(mut self, other: Self) -> Self {
+        self.envelope = other.envelope;
+        self
     }
 
     /// The next event that the member is to be shown.
@@ -37,6 +52,10 @@ impl Feed {
     ) -> Poll<io::Result<Option<Event>>> {
         // A failure may stand where no reply was due.
         let is_shown = |stage| view.agreement().delivers(stage) && view.foregone(stage).is_none();
+        let envelope = &mut self.envelope;
+        if let Some(event) = envelope.find(|event| event.stage().is_some_and(is_shown)) {
+            return Poll::Ready(Ok(Some(event)));
+        }
         if is_shown(Stage::Header) {
             if let Some(header) = self.headers.next() {
                 return Poll::Ready(Ok(Some(Event::Header(header))));

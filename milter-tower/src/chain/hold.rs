@@ -92,6 +92,11 @@ impl Hold {
         Feed::new(headers, ends_headers, Pieces::of(&self.body))
     }
 
+    /// The headers as they are now, without leading space.
+    pub(super) fn shown(&self) -> impl Iterator<Item = Header> {
+        self.mail.shown_headers(false)
+    }
+
     /// Applies what one member wants changed.
     pub(super) fn apply(
         &mut self,
@@ -123,6 +128,10 @@ pub(super) enum Pieces {
 }
 
 impl Pieces {
+    pub(super) const fn none() -> Self {
+        Self::Memory(Bytes::new())
+    }
+
     fn of(body: &Body) -> Self {
         match body.in_memory() {
             Some(bytes) => Self::Memory(bytes.clone()),

@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub(super) apart: Apart,
     /// Its verdict on the message at hand, if it is final.
     pub(super) over: Option<Verdict>,
+    /// Its condition is not known yet for the message at hand.
+    pub(super) undecided: bool,
     /// It wants nothing more, or is left out, for so long.
     pub(super) out: Option<Scope>,
     /// Content is held for it from this stage on.
@@ -95,6 +97,7 @@ impl Live {
             view: View::default(),
             apart: Apart::default(),
             over: None,
+            undecided: false,
             out: None,
             lags: None,
             feed: None,
@@ -137,6 +140,7 @@ impl Live {
     pub(super) fn end_message(&mut self) -> bool {
         self.view.forget_standing(Scope::Message);
         self.over = None;
+        self.undecided = false;
         self.lags = None;
         self.feed = None;
         self.broke = false;

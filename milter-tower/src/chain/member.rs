@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use milter_core::{SmtpReply, Stage, Verdict};
 use tower_service::Service;
 
+use super::condition::Condition;
 use super::prototype::{Instance, Of, Prototype};
 use crate::error::BoxError;
 use crate::request::Request;
@@ -29,6 +30,7 @@ pub struct Member {
     /// A lock, for it need not be `Sync`; taken once for each connection.
     prototype: Mutex<Box<dyn Prototype>>,
     pub(super) on_failure: OnMemberFailure,
+    pub(super) condition: Option<Condition>,
 }
 
 impl Member {
@@ -46,6 +48,7 @@ impl Member {
             name: name.into(),
             prototype: Mutex::new(Box::new(Of(service))),
             on_failure: OnMemberFailure::default(),
+            condition: None,
         }
     }
 
@@ -53,6 +56,16 @@ impl Member {
     #[must_use]
     pub fn on_failure(mut self, on_failure: impl Into<OnMemberFailure>) -> Self {
         self.on_failure = on_failure.into();
+        self
+    }
+
+    /// Shows it only messages of which this holds. Several conditions must all hold.
+    #[must_use]
+    pub fn when(mut self, condition: Condition) -> Self {
+        self.condition = Some(match self.condition {
+            Some(other) => other.and(condition),
+            None => condition,
+        });
         self
     }
 
@@ -82,6 +95,7 @@ impl Clone for Member {
             name: Arc::clone(&self.name),
             prototype: Mutex::new(self.lock(|prototype| prototype.copy())),
             on_failure: self.on_failure.clone(),
+            condition: self.condition.clone(),
         }
     }
 }
@@ -103,6 +117,7 @@ impl fmt::Debug for Member {
         f.debug_struct("Member")
             .field("name", &self.name)
             .field("on_failure", &self.on_failure)
+            .field("condition", &self.condition)
             .finish_non_exhaustive()
     }
 }

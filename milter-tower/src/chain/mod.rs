@@ -10,14 +10,18 @@ use std::task::{Context, Poll};
 use milter_core::edit::Profile;
 use tower_service::Service;
 
+pub use self::condition::Condition;
 pub use self::member::{Member, MemberFailure, OnMemberFailure};
+pub use self::network::NetworkError;
 use self::running::Running;
 use crate::error::BoxError;
 use crate::message::Place;
 use crate::request::Request;
 use crate::response::Response;
 
+mod condition;
 mod content;
+mod decide;
 mod end;
 mod feed;
 mod hold;
@@ -27,6 +31,7 @@ mod live;
 mod member;
 mod negotiate;
 mod net;
+mod network;
 mod pass;
 mod prototype;
 mod running;
@@ -45,6 +50,7 @@ struct Spec {
     members: Vec<Member>,
     /// Those that are asked at the same time.
     groups: Vec<Range<usize>>,
+    has_conditions: bool,
     profile: Option<Profile>,
     /// Where a body is held, and how much of it.
     place: Place,
@@ -56,6 +62,7 @@ impl Default for Spec {
         Self {
             members: Vec::new(),
             groups: Vec::new(),
+            has_conditions: false,
             profile: None,
             place: Place::default(),
             body_limit: 100 * 1024 * 1024,
@@ -103,12 +110,24 @@ impl Chain {
         self.with_parallel([member])
     }
 
+    /// Adds a filter that sees only messages of which the condition holds.
+    #[must_use]
+    pub fn with_when<S>(self, name: impl Into<Arc<str>>, condition: Condition, service: S) -> Self
+    where
+        S: Service<Request, Response = Response> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        self.with_member(Member::new(name, service).when(condition))
+    }
+
     /// Adds filters that are asked at the same time.
     #[must_use]
     pub fn with_parallel(self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
         self.set(|spec| {
             let start = spec.members.len();
             spec.members.extend(members.into_iter().map(Into::into));
+            spec.has_conditions |= spec.members.iter().any(|one| one.condition.is_some());
             if start < spec.members.len() {
                 spec.groups.push(start..spec.members.len());
             }

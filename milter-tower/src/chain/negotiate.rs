@@ -6,7 +6,9 @@ use std::task::{Context, Poll, ready};
 use milter_core::macros::names;
 use milter_core::{Actions, MacroStage, Needs, Offer, Stage, negotiate};
 
+use super::condition::{Condition, Known};
 use super::live::Live;
+use super::member::Member;
 use super::running::Running;
 use crate::error::Failure;
 use crate::member::{Scope, needs_of};
@@ -78,13 +80,19 @@ impl Running {
         let is_first = self.is_first(at);
         let (offer, is_parallel) = (self.offer_to(at), self.spec.is_parallel(at));
         let session = negotiation.request.session();
+        if self.is_left_out(at, Known::Listener, session) == Some(true) {
+            self.members[at].out = Some(Scope::Connection);
+            return Poll::Ready(Needs::none());
+        }
         let Some((live, mut around)) = self.member(at, session) else {
             return Poll::Ready(Needs::none());
         };
         around.offer = offer;
         let asked = match ready!(live.poll_offer(&mut around, cx)) {
             Ok(response) if response.is_refused() => Err(Failure::Refuses),
-            Ok(response) => needs_of(response),
+            Ok(response) => {
+                needs_of(response).and_then(|needs| fits_condition(around.member, needs))
+            }
             Err(failure) => Err(failure),
         };
         // A member that asks for what the MTA does not offer ends the connection by the chain's own
@@ -97,7 +105,10 @@ impl Running {
                     live.apart.agree(session, Arc::clone(&agreement));
                     live.view.agree(agreement);
                     // What it is not to have is not to be asked for.
-                    let needs = needs.without_action(offer.actions.complement());
+                    let mut needs = needs.without_action(offer.actions.complement());
+                    if let Some(condition) = &around.member.condition {
+                        needs = needs.join(&condition.needs());
+                    }
                     return Poll::Ready(if is_first {
                         needs
                     } else {
@@ -180,7 +191,24 @@ impl Running {
         }
         self.changes.merge = editors > 1 && counts;
         let waits = (0..self.members.len()).any(|at| self.waits(at).is_some());
-        self.changes.hold = self.changes.merge || waits;
+        let late = |member: &Member| {
+            let condition = member.condition.as_ref();
+            condition.is_some_and(|condition| condition.known_at() == Known::Headers)
+        };
+        self.changes.hold = self.changes.merge || waits || self.spec.members.iter().any(late);
+    }
+}
+
+/// The needs of a member, unless it judges what comes before its condition is known.
+fn fits_condition(member: &Member, needs: Needs) -> Result<Needs, Failure> {
+    let late = member.condition.as_ref().is_some_and(Condition::is_late);
+    let judged = Stage::ALL
+        .into_iter()
+        .take_while(|stage| *stage < Stage::Header);
+    let mut judged = judged.filter(|stage| needs.wants(*stage) && !needs.is_silent(*stage));
+    match judged.next().filter(|_| late) {
+        Some(stage) => Err(Failure::JudgesTooEarly(stage)),
+        None => Ok(needs),
     }
 }
 

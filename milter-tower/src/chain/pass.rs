@@ -89,6 +89,7 @@ impl Running {
             }
         }
         if matches!(pass.step, Step::Hold) {
+            self.look_at_conditions(&pass.request, pass.stage);
             if self.changes.hold && pass.stage >= Stage::Header && !self.content.is_refused() {
                 ready!(self.poll_hold(pass, cx))?;
             }
@@ -146,6 +147,9 @@ impl Running {
             let Some((live, mut around)) = self.member(at, session) else {
                 continue;
             };
+            if live.undecided && pass.stage.is_of_message() {
+                continue;
+            }
             // Recipients that the MTA refused are for those who asked for them
             // (protocol 7.3 rule 11).
             if is_hidden && !live.view.agreement().rejected_recipients() {

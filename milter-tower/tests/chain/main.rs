@@ -5,6 +5,7 @@
 mod common;
 
 mod apart;
+mod conditions;
 mod content;
 mod edits;
 mod ends;
