@@ -22,4 +22,5 @@ mod secured;
 mod session;
 mod slow;
 mod steps;
+mod together;
 mod verdicts;
