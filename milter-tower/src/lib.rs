@@ -111,12 +111,12 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod guide {}
 
 pub mod at;
+pub mod chain;
 pub mod filter;
 pub mod router;
 pub mod verdict;
 
 mod address;
-mod chain;
 mod clock;
 mod connection;
 mod error;

@@ -1,4 +1,4 @@
-//! Several filters behind one socket, as an MTA would run them.
+#![doc = include_str!("../../CHAIN.md")]
 
 use std::fmt;
 use std::ops::Range;
@@ -37,7 +37,25 @@ mod prototype;
 mod running;
 mod time;
 
-/// Several filters that an MTA sees as one.
+/// Several filters that an MTA sees as one: see the [module](self).
+///
+/// A clone is a fresh, unconnected chain; its members are cloned when it is first called.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// use milter_tower::{Chain, Condition, Member, OnMemberFailure};
+/// # use milter_tower::{Request, Response};
+/// # let (greylist, dkim) = (tower::service_fn(service), tower::service_fn(service));
+/// # let (dnsbl, spf, scanner) = (greylist, greylist, greylist);
+/// # async fn service(_: Request) -> Result<Response, Infallible> { Ok(Response::proceed()) }
+///
+/// let chain = Chain::new()
+///     .with_parallel([("dnsbl", dnsbl), ("spf", spf)])
+///     .with_when("greylist", !Condition::authenticated(), greylist)
+///     .with_member(Member::new("dkim", dkim).on_failure(OnMemberFailure::leave_out()))
+///     .with("scanner", scanner);
+/// assert_eq!(chain.names().collect::<Vec<_>>(), ["dnsbl", "spf", "greylist", "dkim", "scanner"]);
+/// ```
 pub struct Chain {
     spec: Arc<Spec>,
     /// Made when it is first called.
@@ -104,7 +122,7 @@ impl Chain {
         self.with_member(Member::new(name, service))
     }
 
-    /// Adds a filter behind those that are there, with settings of its own.
+    /// Adds a filter behind those that are there, with what [`Member`] can say of it.
     #[must_use]
     pub fn with_member(self, member: impl Into<Member>) -> Self {
         self.with_parallel([member])
@@ -121,7 +139,9 @@ impl Chain {
         self.with_member(Member::new(name, service).when(condition))
     }
 
-    /// Adds filters that are asked at the same time.
+    /// Adds filters that are asked at the same time, and only judge; the
+    /// [strictest](self#how-verdicts-combine) verdict wins. Members of different types are made
+    /// with [`Member::new`].
     #[must_use]
     pub fn with_parallel(self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
         self.set(|spec| {
