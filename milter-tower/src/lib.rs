@@ -29,8 +29,9 @@
 //!
 //! The [`guide`] explains how filters work and why.
 //!
-//! A [`Router`] makes a filter of async functions, one for each event that matters; a [`Filter`]
-//! is a type with a method for each. Both are services like the one above.
+//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`]
+//! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
+//! All are services like the one above.
 //!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
 //! What comes from `milter-core` is here too: examples that import it from there work with
@@ -122,6 +123,7 @@ mod into_response;
 mod last_word;
 mod listener;
 mod make;
+pub mod message;
 mod progress;
 mod request;
 mod response;

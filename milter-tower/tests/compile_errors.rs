@@ -267,3 +267,44 @@ fn a_filter_that_fits() {
          pub fn service() -> FilterService<F> { filter(|| F(0)) }",
     );
 }
+
+#[test]
+fn a_handler_of_messages() {
+    compiles(
+        "message_fits",
+        "use milter_tower::message::*;
+         async fn handle(mut mail: Message) -> Result<Message, SmtpReply> {
+             mail.headers_mut().append(\"X-A\", \"b\");
+             Ok(mail)
+         }
+         pub fn f() -> MessageFilter {
+             message(handle).check_rcpt(async |_: Recipient, _: Session| None::<SmtpReply>)
+         }
+         pub fn g() -> MessageFilter<Incoming> {
+             message_streaming(async |mail: Message<Incoming>| Some(mail.accept()))
+         }
+         pub fn h() -> MessageFilter { message(blocking(|mail: Message| mail)) }",
+    );
+    fails(
+        "message_answer",
+        "use milter_tower::message::*;
+         pub fn f() -> MessageFilter { message(async |_: Message| 5_u32) }",
+        &[
+            "`u32` is no answer at `",
+            "return `()`, `Response`, `SmtpReply`",
+        ],
+    );
+    fails(
+        "message_skip",
+        "use milter_tower::message::*;
+         pub fn f() -> MessageFilter { message(async |_: Message| Skip) }",
+        &["Skip` is no answer at `", "`Skip` in the body only"],
+    );
+    // What a filter reads while it arrives is not there as a whole.
+    fails(
+        "message_body",
+        "use milter_tower::message::*;
+         pub fn f(mail: &Message<Incoming>) -> u64 { mail.body().len() }",
+        &["no method named `body`"],
+    );
+}

@@ -1,0 +1,178 @@
+//! Changes to a message's envelope, and what else is no part of its text.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use milter_core::{Modification, ModificationError, ModificationKind, Recipient, Sender, Text};
+
+use super::body::Body;
+use crate::response::Response;
+
+/// What a handler changed besides headers.
+#[derive(Debug, Default)]
+pub(super) struct Edits {
+    sender: Option<(Sender, Modification)>,
+    /// For each that the message came with, whether it is taken out; empty if none is.
+    removed: Vec<bool>,
+    added: Vec<(Recipient, Modification)>,
+    quarantine: Option<Modification>,
+    body: Option<Body>,
+    /// The first edit that cannot be made.
+    error: Option<ModificationError>,
+}
+
+impl Edits {
+    pub(super) fn sender(&self) -> Option<&Sender> {
+        self.sender.as_ref().map(|(sender, _)| sender)
+    }
+
+    pub(super) fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
+    }
+
+    /// The recipients that are left of those that came, and those that were added.
+    pub(super) fn recipients<'a>(
+        &'a self,
+        came: &'a [Recipient],
+    ) -> impl Iterator<Item = &'a Recipient> {
+        came.iter()
+            .enumerate()
+            .filter(|(place, _)| !self.is_removed(*place))
+            .map(|(_, recipient)| recipient)
+            .chain(self.added.iter().map(|(recipient, _)| recipient))
+    }
+
+    pub(super) fn set_sender(&mut self, came: Option<&Sender>, address: &[u8], args: &[u8]) {
+        let Some(edit) = self.checked(Modification::change_sender_with_args(address, args)) else {
+            return;
+        };
+        let ModificationKind::ChangeSender { address, args } = edit.kind() else {
+            return;
+        };
+        let sender = Sender::new(copied(address), arguments(args));
+        // The arguments that it came with are the MTA's to keep.
+        let is_back = args.is_none() && came.is_some_and(|came| came.mailbox() == sender.mailbox());
+        self.sender = (!is_back).then_some((sender, edit));
+    }
+
+    pub(super) fn add_recipient(
+        &mut self,
+        came: &[Recipient],
+        address: &[u8],
+        args: Option<&[u8]>,
+    ) {
+        let args = args.filter(|args| !args.trim_ascii().is_empty());
+        // Other arguments make it another recipient: the one that came stays out.
+        if args.is_none() && self.put_back(came, address) {
+            return;
+        }
+        let mut there = self.recipients(came);
+        if there.any(|there| there.is_ignoring_case(address)) {
+            return;
+        }
+        drop(there);
+        let edit = match args {
+            None => Modification::add_recipient(address),
+            Some(args) => Modification::add_recipient_with_args(address, args),
+        };
+        let Some(edit) = self.checked(edit) else {
+            return;
+        };
+        let (address, args) = match edit.kind() {
+            ModificationKind::AddRecipient { address } => (address, None),
+            ModificationKind::AddRecipientWithArgs { address, args } => (address, args),
+            _ => return,
+        };
+        let recipient = Recipient::new(copied(address), arguments(args));
+        self.added.push((recipient, edit));
+    }
+
+    /// Leaves every recipient of this address that was taken out where it was. Whether there was
+    /// one.
+    fn put_back(&mut self, came: &[Recipient], address: &[u8]) -> bool {
+        let mut was_there = false;
+        for (is_removed, came) in self.removed.iter_mut().zip(came) {
+            if *is_removed && came.is_ignoring_case(address) {
+                *is_removed = false;
+                was_there = true;
+            }
+        }
+        was_there
+    }
+
+    /// Takes out every recipient of this address. Whether there was one.
+    pub(super) fn remove_recipient(&mut self, came: &[Recipient], address: &[u8]) -> bool {
+        let added = self.added.len();
+        self.added
+            .retain(|(there, _)| !there.is_ignoring_case(address));
+        let mut was_there = self.added.len() < added;
+        self.removed.resize(came.len(), false);
+        for (is_removed, there) in self.removed.iter_mut().zip(came) {
+            if !*is_removed && there.is_ignoring_case(address) {
+                *is_removed = true;
+                was_there = true;
+            }
+        }
+        was_there
+    }
+
+    fn is_removed(&self, place: usize) -> bool {
+        self.removed.get(place).copied().unwrap_or(false)
+    }
+
+    pub(super) fn quarantine(&mut self, reason: &[u8]) {
+        if let Some(edit) = self.checked(Modification::quarantine(reason)) {
+            self.quarantine = Some(edit);
+        }
+    }
+
+    pub(super) fn set_body(&mut self, body: Bytes) {
+        self.body = Some(body.into());
+    }
+
+    fn checked(&mut self, edit: Result<Modification, ModificationError>) -> Option<Modification> {
+        match edit {
+            Ok(edit) => Some(edit),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// The same as modifications.
+    pub(super) fn into_response(self, mut response: Response, came: &[Recipient]) -> Response {
+        response = response.edit_all(self.sender.map(|(_, edit)| edit));
+        let removed = self.removed.iter().zip(came);
+        let mut told = HashSet::new();
+        for (_, recipient) in removed.filter(|(is_removed, _)| **is_removed) {
+            // One that came twice goes at once.
+            if !told.insert(recipient.mailbox()) {
+                continue;
+            }
+            // Byte for byte as it came: Q34, Postfix cleanup_milter.c cleanup_del_rcpt.
+            response = response.delete_recipient(recipient.address());
+        }
+        response = response.edit_all(self.added.into_iter().map(|(_, edit)| edit));
+        if let Some(body) = self.body.as_ref().and_then(Body::in_memory) {
+            response = response.edit(Modification::replace_body(body.clone()));
+        }
+        response = response.edit_all(self.quarantine);
+        match self.error {
+            None => response,
+            Some(error) => response.try_edit(Err(error)),
+        }
+    }
+}
+
+fn copied(text: Text<'_>) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn arguments(args: Option<Text<'_>>) -> Vec<Bytes> {
+    let args = args.map_or(&b""[..], |args| args.as_bytes());
+    args.split(|byte| *byte == b' ')
+        .filter(|arg| !arg.is_empty())
+        .map(Bytes::copy_from_slice)
+        .collect()
+}
