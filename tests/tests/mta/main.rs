@@ -12,6 +12,7 @@ mod full;
 mod group;
 mod hello;
 mod local;
+mod message;
 mod model;
 mod planned;
 mod replies;
