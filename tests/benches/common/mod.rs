@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use milter_tests::session::{Part, Session, Shape};
+use milter_tower::message::{Message, message};
 use milter_tower::{Actions, Event, Needs, Request, Response, Stage, serve_connection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
 /// What the filter does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +23,25 @@ pub(crate) enum Mode {
     AddHeader,
     /// Answers the end of the message alone.
     NoReply,
+    /// The same, by a filter that sees whole messages.
+    Message,
 }
 
 /// What is measured: name, mode, bytes of the body.
 pub(crate) type Scenario = (&'static str, Mode, usize);
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 4] = [
+pub(crate) const SCENARIOS: [Scenario; 5] = [
     ("noop", Mode::Noop, 4096),
     ("addheader", Mode::AddHeader, 4096),
     ("nr", Mode::NoReply, 4096),
     ("body 1 MiB", Mode::Noop, 1 << 20),
+    ("message", Mode::Message, 4096),
 ];
 
 /// The session of a scenario.
 pub(crate) fn session((_, mode, body): Scenario) -> Session {
-    let no_reply = mode == Mode::NoReply;
+    let no_reply = matches!(mode, Mode::NoReply | Mode::Message);
     Session::new(Shape { no_reply, body })
 }
 
@@ -56,12 +60,26 @@ pub(crate) fn runtime() -> Runtime {
 
 /// Serves one connection with so many messages.
 pub(crate) async fn serve(mode: Mode, session: &'static Session, messages: u64) {
-    let filter =
-        service_fn(
-            move |request: Request| async move { Ok::<_, Infallible>(answer(mode, &request)) },
-        );
-    let result = serve_connection(Mta::new(session, messages), filter).await;
+    let mta = Mta::new(session, messages);
+    let result = if mode == Mode::Message {
+        let filter = message(async |mail: Message| mail.accept());
+        // The mail server sends all, whatever is asked for.
+        let filter = filter.map_response(|response| match response.needs_asked() {
+            Some(_) => response.widen(&all_recorded()),
+            None => response,
+        });
+        serve_connection(mta, filter).await
+    } else {
+        let filter = service_fn(move |request: Request| async move {
+            Ok::<_, Infallible>(answer(mode, &request))
+        });
+        serve_connection(mta, filter).await
+    };
     result.expect("the session goes well");
+}
+
+fn all_recorded() -> Needs {
+    Stage::ALL.into_iter().fold(Needs::none(), Needs::record)
 }
 
 fn answer(mode: Mode, request: &Request) -> Response {
@@ -71,7 +89,7 @@ fn answer(mode: Mode, request: &Request) -> Response {
             Mode::AddHeader => Needs::none()
                 .events(Stage::ALL)
                 .action(Actions::ADD_HEADERS),
-            Mode::NoReply => Stage::ALL.into_iter().fold(Needs::none(), Needs::record),
+            Mode::NoReply | Mode::Message => all_recorded(),
         }),
         Event::EndOfMessage(_) if mode == Mode::AddHeader => {
             Response::accept().add_header("X-Bench", "seen")
