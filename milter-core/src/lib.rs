@@ -10,7 +10,8 @@
 //! * the negotiation: [`negotiate`] makes an [`Agreement`] of an [`Offer`] and of [`Needs`];
 //! * [`Macros`], with the names that MTAs know in [`macros`];
 //! * the order of things: [`state::StateMachine`];
-//! * what an MTA makes of modifications: [`edit`].
+//! * what an MTA makes of modifications: [`edit`];
+//! * the MTA's side of a connection: [`client::Session`].
 //!
 //! Filters are written with the crate `milter-tower`, which stands on this one.
 //!
@@ -49,6 +50,7 @@ pub use crate::stage::{Stage, Stages, StagesIter};
 pub use crate::text::Text;
 pub use crate::verdict::{NotAllowed, Verdict};
 
+pub mod client;
 mod codec;
 mod command;
 mod connect;

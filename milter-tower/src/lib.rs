@@ -132,6 +132,8 @@ mod serve;
 mod session;
 mod settings;
 mod stop;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The README's program compiles.
 #[cfg(doctest)]

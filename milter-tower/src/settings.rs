@@ -40,6 +40,9 @@ pub struct Settings {
     pub(crate) max_held_bytes: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_peer: usize,
+    /// For tests: where it is taken down how the filter failed.
+    #[cfg(feature = "testing")]
+    pub(crate) failures: Option<crate::testing::Failures>,
 }
 
 impl Settings {
@@ -66,6 +69,8 @@ impl Settings {
             max_held_bytes: 256 * 1024 * 1024,
             max_connections: 10_000,
             max_connections_per_peer: 5_000,
+            #[cfg(feature = "testing")]
+            failures: None,
         }
     }
 

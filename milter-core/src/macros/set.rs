@@ -20,13 +20,6 @@ impl MacroSet {
         N: Into<Bytes>,
         V: Into<Bytes>,
     {
-        let mut raw = BytesMut::new();
-        for (name, value) in pairs {
-            for text in [without_nul(name), without_nul(value)] {
-                raw.put_slice(&text);
-                raw.put_u8(0);
-            }
-        }
         let code = match stage {
             MacroStage::Connect => b'C',
             MacroStage::Helo => b'H',
@@ -36,6 +29,23 @@ impl MacroSet {
             MacroStage::EndOfHeaders => b'N',
             MacroStage::EndOfMessage => b'E',
         };
+        Self::for_command(code, pairs)
+    }
+
+    /// A set that goes before the command of this letter, which may be one without a
+    /// [stage](Self::stage): Postfix sends sets before `L`, `B` and `U`, too (Q1).
+    pub fn for_command<N, V>(code: u8, pairs: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let mut raw = BytesMut::new();
+        for (name, value) in pairs {
+            for text in [without_nul(name), without_nul(value)] {
+                raw.put_slice(&text);
+                raw.put_u8(0);
+            }
+        }
         Self {
             code,
             pairs: raw.freeze(),

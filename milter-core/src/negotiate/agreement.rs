@@ -78,6 +78,31 @@ impl Agreement {
         }
     }
 
+    /// What a filter's answer to an offer means for the MTA that made the offer and checked the
+    /// answer. No buffer is held by it.
+    pub(crate) fn from_answer(offer: &Offer, answer: &OfferReply) -> Self {
+        // Unknown commands and DATA came with versions 3 and 4 (C23, C80): sendmail/milter.c
+        // milter_negotiate, Postfix milter8.c milter8_connect.
+        let exists = |stage: &Stage| match stage {
+            Stage::Unknown => answer.version >= 3,
+            Stage::Data => answer.version >= 4,
+            _ => true,
+        };
+        let has = |bit: Option<Steps>| bit.is_some_and(|bit| answer.steps.contains(bit));
+        let stages = || Stage::ALL.into_iter();
+        Self {
+            version: answer.version,
+            actions: answer.actions,
+            steps: answer.steps,
+            data_size: DataSize::offered_in(answer.steps & offer.steps, DataSize::Mib1),
+            macros: answer.macros.to_owned_copy(),
+            events: stages()
+                .filter(|stage| exists(stage) && !has(stage.declining()))
+                .collect(),
+            silent: stages().filter(|stage| has(stage.silencing())).collect(),
+        }
+    }
+
     /// The version that is spoken: 2 to 6.
     pub fn version(&self) -> u32 {
         self.version

@@ -249,6 +249,13 @@ impl MacroLists {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.raw
     }
+
+    /// The same in memory of its own, which holds no part of a connection's buffer.
+    pub(crate) fn to_owned_copy(&self) -> Self {
+        Self {
+            raw: Bytes::copy_from_slice(&self.raw),
+        }
+    }
 }
 
 // sendmail/milter.c milter_getsymlist splits at spaces and commas; Postfix milter8.c also at

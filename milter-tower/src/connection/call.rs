@@ -109,6 +109,10 @@ where
         }
         // The error is the user's: to show and to drop it may panic.
         let logged = guard(move || {
+            #[cfg(feature = "testing")]
+            if let Some(failures) = &self.settings.failures {
+                failures.note(at, &failure);
+            }
             let queue_id = self.session.queue_id().map(|id| id.to_string());
             warn!(
                 parent: self.message.span_or(&self.span),

@@ -13,6 +13,7 @@ mod group;
 mod hello;
 mod local;
 mod message;
+mod mock;
 mod model;
 mod planned;
 mod replies;

@@ -1,0 +1,301 @@
+//! The talk of an MTA with a filter, in that MTA's habits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
+use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
+use tokio::time::Instant;
+
+use super::MtaProfile;
+use super::profile::Kind;
+use super::values::{Values, copied};
+use super::wire::Wire;
+use crate::clock::after;
+
+/// An MTA and a filter at both ends of a wire.
+pub(super) struct Dialogue {
+    pub(super) profile: Arc<MtaProfile>,
+    pub(super) session: Session,
+    pub(super) values: Values,
+    /// None once it was closed.
+    wire: Option<Wire>,
+    /// Why there is no filter.
+    failure: Option<String>,
+    /// The filter answered to go on at MAIL.
+    passed_mail: bool,
+    /// Parts of the message were told.
+    in_content: bool,
+}
+
+impl Dialogue {
+    /// Negotiates, or says why there is no filter.
+    pub(super) async fn open(
+        profile: Arc<MtaProfile>,
+        config: Config,
+        wire: Result<Wire, String>,
+    ) -> Self {
+        let (wire, failure) = match wire {
+            Ok(wire) => (Some(wire), None),
+            Err(error) => (None, Some(error)),
+        };
+        let mut this = Self {
+            values: Values::new(profile.kind),
+            profile,
+            session: Session::new(config),
+            wire,
+            failure,
+            passed_mail: false,
+            in_content: false,
+        };
+        if this.wire.is_some() {
+            if let Err(failure) = this.negotiate().await {
+                this.fail(failure).await;
+            }
+        }
+        this
+    }
+
+    async fn negotiate(&mut self) -> Result<(), Failure> {
+        if let Ok(offer) = self.session.offer() {
+            self.write([offer]).await?;
+            self.hear().await?;
+        }
+        let most = self.session.agreement().max_payload();
+        if let Some(wire) = &mut self.wire {
+            wire.set_max_write(most);
+        }
+        Ok(())
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Whether an answer is due that was not waited for to its end.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.session.awaited().is_some()
+    }
+
+    /// Tells the filter a command, and takes its answer if one is due; otherwise there is none.
+    pub(super) async fn ask(
+        &mut self,
+        stage: Stage,
+        command: Command,
+    ) -> Result<Option<client::Answer>, String> {
+        if let Some(why) = &self.failure {
+            return Err(why.clone());
+        }
+        let code = command.code();
+        let is_told = self.session.decided().is_none();
+        if !is_told && stage.is_of_message() && stage != Stage::Mail {
+            // Its verdict is kept for the end of the message.
+            return Ok(None);
+        }
+        let is_content = matches!(
+            stage,
+            Stage::Header | Stage::EndOfHeaders | Stage::Body | Stage::EndOfMessage
+        );
+        self.in_content |= is_told && is_content;
+        let frames = match self.session.send(command, |_| None) {
+            Ok(frames) => frames,
+            // The MTA said goodbye when the filter wanted no more of the session.
+            Err(SendError::Ended) => return Ok(None),
+            Err(SendError::Failed(failure)) => return Err(self.fail(failure).await),
+            Err(error) => panic!("a step that cannot be taken: {error}"),
+        };
+        let heard = async {
+            let macros = (!frames.is_empty() || is_told && self.tells_macros_of(stage))
+                .then(|| self.macro_set(code))
+                .flatten();
+            let macros = macros.map(Command::Macros).into_iter();
+            self.write(macros.chain(frames)).await?;
+            if self.session.awaited().is_some() {
+                self.hear().await
+            } else {
+                Ok(None)
+            }
+        };
+        let answer = match heard.await {
+            Ok(answer) => answer,
+            Err(failure) => return Err(self.fail(failure).await),
+        };
+        if let Some(answer) = &answer {
+            self.passed_mail |= stage == Stage::Mail && answer.verdict == Verdict::Continue;
+            self.part_after(answer).await;
+        }
+        Ok(answer)
+    }
+
+    /// Passes over a recipient that the MTA refused.
+    // Q2: sendmail/milter.c milter_command has sent its macros by then
+    pub(super) async fn skip_rcpt(&mut self) {
+        let is_told = self.profile.is_sendmail() && self.session.decided().is_none();
+        if let (Some(macros), true) = (self.macro_set(b'R'), is_told && self.wire.is_some()) {
+            // A filter that is gone is found out at the next question.
+            let _ = self.write([Command::Macros(macros)]).await;
+        }
+    }
+
+    /// Whether the macros of a stage go out though the filter declined it.
+    // Q2: sendmail/milter.c milter_command, Postfix milter8.c milter8_event: not for those that the
+    // version does not have
+    fn tells_macros_of(&self, stage: Stage) -> bool {
+        let agreement = self.session.agreement();
+        let exists = match stage {
+            Stage::Connect | Stage::Helo | Stage::Mail | Stage::Rcpt => true,
+            Stage::Data => agreement.version() >= 4,
+            Stage::Unknown => agreement.version() >= 3 && self.profile.is_postfix(),
+            _ => false,
+        };
+        exists && !agreement.delivers(stage) && self.profile.kind != Kind::Stalwart
+    }
+
+    fn asks_for(&self, stage: MacroStage) -> bool {
+        self.session.agreement().macros().get(stage).is_some()
+    }
+
+    /// The names of the macros that the MTA looks up at a stage.
+    // Q14: sendmail/milter.c milter_data asks for the list of the end of headers before it uses
+    // that of the end of message, and has no other then
+    fn names_for(&self, stage: MacroStage) -> Box<dyn Iterator<Item = Text<'_>> + '_> {
+        let asked = (
+            self.asks_for(MacroStage::EndOfHeaders),
+            self.asks_for(stage),
+        );
+        let is_mixed_up = self.profile.is_sendmail() && stage == MacroStage::EndOfMessage;
+        match asked {
+            (false, true) if is_mixed_up => Box::new(self.profile.own_macros(stage)),
+            (true, false) if is_mixed_up => Box::new(std::iter::empty()),
+            _ => Box::new(self.session.macro_names(stage)),
+        }
+    }
+
+    fn macro_set(&self, code: u8) -> Option<MacroSet> {
+        let mut pairs: Vec<(Bytes, Bytes)> = Vec::new();
+        let mut listed = 0;
+        if let Some(stage) = self.profile.macros_before(code) {
+            // What a test sets is in the MTA's own list; a filter's replaces that.
+            let is_asked = self.asks_for(stage);
+            let given = self.values.given_at(stage).filter(|_| !is_asked);
+            for name in self.names_for(stage).chain(given) {
+                listed += 1;
+                let is_there = pairs.iter().any(|(there, _)| *there == name.as_bytes());
+                if let (Some(value), false) = (self.values.get(stage, name), is_there) {
+                    pairs.push((copied(name), value));
+                }
+            }
+        }
+        self.profile
+            .sends_macros(code, listed)
+            .then(|| MacroSet::for_command(code, pairs))
+    }
+
+    async fn write(&mut self, frames: impl IntoIterator<Item = Command>) -> Result<(), Failure> {
+        let mut frames = frames.into_iter().peekable();
+        if frames.peek().is_none() {
+            return Ok(());
+        }
+        let (time, _) = self.profile.times(client::Timeout::Command);
+        let wire = self.wire.as_mut().ok_or(Failure::ConnectionLost)?;
+        wire.send(frames, time).await
+    }
+
+    /// What the filter answers; nothing for an agreement.
+    async fn hear(&mut self) -> Result<Option<client::Answer>, Failure> {
+        let Some(awaited) = self.session.awaited() else {
+            return Ok(None);
+        };
+        let what = awaited.timeout();
+        let (time, total) = self.profile.times(what);
+        let until = total.map(|total| after(Instant::now(), total));
+        loop {
+            let wire = self.wire.as_mut().ok_or(Failure::ConnectionLost)?;
+            let reply = wire.next(what, time, until).await?;
+            match self.session.receive(reply)? {
+                Heard::Answer(answer) => return Ok(Some(answer)),
+                Heard::Agreed => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    /// The filter and the MTA part early, where the MTA does so.
+    async fn part_after(&mut self, answer: &client::Answer) {
+        let (verdict, stage) = (&answer.verdict, answer.stage);
+        let of_session = matches!(stage, Stage::Connect | Stage::Helo);
+        let is_out = of_session && (verdict.is_refusal() || *verdict == Verdict::Accept);
+        match self.profile.kind {
+            // Q6: Postfix milter8.c milter8_close_stream
+            Kind::Postfix if is_out => drop(self.close().await),
+            // sendmail/milter.c milter_connect: goodbye at once; one that refused HELO stays
+            Kind::Sendmail if is_out && !(stage == Stage::Helo && verdict.is_refusal()) => {
+                self.quit().await;
+            }
+            // Stalwart crates/smtp/src/inbound/milter/message.rs run
+            Kind::Stalwart if verdict.is_refusal() => drop(self.close().await),
+            _ => {}
+        }
+    }
+
+    /// The message is over for the MTA.
+    pub(super) async fn end_message(&mut self) {
+        // Q4: sendmail/milter.c milter_send_command marks a message when MAIL is answered with
+        // `continue`, or when its content begins, and milter_abort_filter looks at that; a discard
+        // leaves the mark.
+        let is_marked = self.in_content || self.passed_mail;
+        let is_discarded = self.session.decided() == Some(&Verdict::Discard) && !self.in_content;
+        let is_owed = match self.session.abort() {
+            Err(error @ SendError::ReplyDue { .. }) => {
+                panic!("a step that cannot be taken: {error}")
+            }
+            abort => matches!(abort, Ok(Some(_))),
+        };
+        let is_sent = match self.profile.kind {
+            // Q3: Postfix smtpd.c mail_reset
+            Kind::Postfix => true,
+            Kind::Sendmail => (is_owed || is_discarded) && is_marked,
+            Kind::Stalwart => false,
+        };
+        self.in_content = false;
+        self.passed_mail = false;
+        self.values.end_message();
+        if is_sent {
+            self.say_abort().await;
+        }
+    }
+
+    /// An abort, whether or not one is owed.
+    pub(super) async fn say_abort(&mut self) {
+        if self.wire.is_some() {
+            // A filter that is gone is found out at the next question.
+            let _ = self.write([Command::Abort]).await;
+        }
+    }
+
+    pub(super) async fn quit(&mut self) {
+        if let (Ok(frames), true) = (self.session.quit(), self.wire.is_some()) {
+            // The aborts that are an MTA's habit were sent before.
+            let quit = frames.into_iter().filter(|frame| *frame == Command::Quit);
+            let _ = self.write(quit).await;
+        }
+        self.close().await;
+    }
+
+    /// Closes the connection, and waits for the end of a server in this process. Why that ended
+    /// badly, if it did.
+    pub(super) async fn close(&mut self) -> Option<String> {
+        self.wire.take()?.close().await
+    }
+
+    /// Gives the filter up. Why.
+    async fn fail(&mut self, failure: Failure) -> String {
+        let failure = self.session.fail(failure);
+        let ended = self.close().await;
+        let why = match ended {
+            Some(ended) if failure == Failure::ConnectionLost => format!("{failure}: {ended}"),
+            _ => failure.to_string(),
+        };
+        self.failure.get_or_insert(why).clone()
+    }
+}
