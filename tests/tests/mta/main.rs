@@ -16,6 +16,7 @@ mod message;
 mod mock;
 mod model;
 mod planned;
+mod programs;
 mod replies;
 mod session;
 mod slow;
