@@ -8,6 +8,7 @@ use milter_tests::sink::{Delivered, Sink};
 use milter_tests::smtp::{self, Transcript};
 use milter_tests::wait::PATIENCE;
 
+mod archive;
 mod reject_list;
 
 /// A mail server with a program as its filter.
