@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
-use milter_tower::SmtpReply;
+use milter_tower::{SmtpReply, domain_key, mailbox_key};
 
 /// What an entry says: refuse in these words, or nothing against it.
 type Answer = Option<SmtpReply>;
@@ -100,19 +100,19 @@ impl List {
             .as_ref()
     }
 
-    /// The refusal for a sender, if it gets one. The address comes without `<>`.
-    pub(crate) fn sender(&self, address: &str) -> Option<&SmtpReply> {
-        let address = normal(address);
+    /// The refusal for a sender, if it gets one.
+    pub(crate) fn sender(&self, address: impl AsRef<[u8]>) -> Option<&SmtpReply> {
+        let key = mailbox_key(address);
         let by_domain = || {
-            let domain = address.rsplit_once('@')?.1;
+            let domain = key.rsplit_once('@')?.1;
             parents(domain).find_map(|domain| self.sender_domains.get(domain))
         };
-        self.senders.get(&address).or_else(by_domain)?.as_ref()
+        self.senders.get(&key).or_else(by_domain)?.as_ref()
     }
 
-    /// The refusal for a recipient, if it gets one. The address comes without `<>`.
-    pub(crate) fn recipient(&self, address: &str) -> Option<&SmtpReply> {
-        self.recipients.get(&normal(address))?.as_ref()
+    /// The refusal for a recipient, if it gets one.
+    pub(crate) fn recipient(&self, address: impl AsRef<[u8]>) -> Option<&SmtpReply> {
+        self.recipients.get(&mailbox_key(address))?.as_ref()
     }
 }
 
@@ -142,28 +142,20 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// An address with or without `<>`; the null sender is `<>`.
 fn mailbox(text: &str) -> Result<String, String> {
-    let bare = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'));
-    match bare.unwrap_or(text) {
-        "" => Ok(String::new()),
-        address if address.contains('@') || address.eq_ignore_ascii_case("postmaster") => {
-            Ok(normal(address))
-        }
-        _ => Err(format!("{text:?} is no address such as bob@example.net")),
+    let is_whole = text.contains('@') || text == "<>" || text.eq_ignore_ascii_case("postmaster");
+    if !is_whole {
+        return Err(format!("{text:?} is no address such as bob@example.net"));
     }
+    Ok(mailbox_key(text))
 }
 
 fn domain(text: &str) -> Result<String, String> {
-    if text.contains('@') || text.starts_with('.') || text.ends_with('.') {
+    if text.contains('@') || text.starts_with('.') {
         return Err(format!(
             "{text:?} is no domain: write it as example.org, which names those below it as well"
         ));
     }
-    Ok(normal(text))
-}
-
-/// The same for addresses that are the same: nobody tells users apart by the case of letters.
-fn normal(address: &str) -> String {
-    address.to_ascii_lowercase()
+    Ok(domain_key(text))
 }
 
 /// The domain, the one above it, and so on.
@@ -256,6 +248,7 @@ mod tests {
              sender <> No bounces\n\
              \n\
              sender-domain spam.example\tGo away\n\
+             sender-domain BÜCHER.example Go away\n\
              sender-domain good.spam.example ok\r\n",
         );
         let sender = |address| list.sender(address).map(ToString::to_string);
@@ -267,6 +260,10 @@ mod tests {
         assert_eq!(sender("a@example"), None);
         assert_eq!(sender("").unwrap(), "550 5.7.1 No bounces");
         assert_eq!(sender("spam.example"), None);
+        // However they are written.
+        assert_eq!(sender("<@relay.example:\"Friend\"@spam.example.>"), None);
+        assert_eq!(sender("a@B.spam.example."), sender("a@spam.example"));
+        assert_eq!(sender("a@xn--bcher-kva.example"), sender("a@spam.example"));
     }
 
     #[test]

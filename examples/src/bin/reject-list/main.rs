@@ -94,16 +94,16 @@ async fn check(
     session: Session,
     State(list): State<Arc<List>>,
 ) -> Option<SmtpReply> {
-    let sender = sender.mailbox().to_string_lossy();
-    let recipient = recipient.mailbox().to_string_lossy();
+    let (sender, recipient) = (sender.mailbox(), recipient.mailbox());
     let client = match session.auth() {
         Some(_) => None,
         None => session.client_ip(),
     };
     let reply = client
         .and_then(|ip| list.client(ip))
-        .or_else(|| list.sender(&sender))
-        .or_else(|| list.recipient(&recipient))?;
-    info!(?client, %sender, %recipient, %reply, "refused");
+        .or_else(|| list.sender(sender))
+        .or_else(|| list.recipient(recipient))?;
+    let (from, to) = (sender.escape_ascii(), recipient.escape_ascii());
+    info!(?client, %from, %to, %reply, "refused");
     Some(reply.clone())
 }

@@ -84,7 +84,7 @@ fn keeps(kind: Kind) {
         last.text().ends_with("4.3.1 The archive is full"),
         "{smtp:?}"
     );
-    assert_eq!(folder("tmp"), [PathBuf::new(); 0]);
+    assert!(folder("tmp").is_empty());
     assert_eq!(folder("new"), kept);
 
     // The next one is kept again.
