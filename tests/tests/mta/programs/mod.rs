@@ -9,6 +9,7 @@ use milter_tests::smtp::{self, Transcript};
 use milter_tests::wait::PATIENCE;
 
 mod archive;
+mod disclaimer;
 mod reject_list;
 
 /// A mail server with a program as its filter.
