@@ -8,6 +8,7 @@ use milter_tests::sink::{Delivered, Sink};
 use milter_tests::smtp::{self, Transcript};
 use milter_tests::wait::PATIENCE;
 
+mod add_headers;
 mod archive;
 mod disclaimer;
 mod reject_list;
