@@ -1,12 +1,13 @@
 #![doc = include_str!("README.md")]
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::message::{DecideAt, Message, message};
+use milter_tower::message::{DecideAt, Message, MessageFilter, message};
 use milter_tower::{BoxError, serve};
 
 use crate::rules::{Name, NewHeader, Rules};
@@ -54,21 +55,21 @@ async fn run(args: Args) -> Result<(), BoxError> {
     if rules.is_empty() {
         return Err("nothing is to be done: see --help".into());
     }
-    let rules = Arc::new(rules);
-    let filter = message(move |mut mail: Message| {
-        let rules = Arc::clone(&rules);
-        async move {
-            rules.apply(mail.headers_mut());
-            mail
-        }
-    });
-    // The body is not looked at, and so not sent.
-    let filter = filter.decide_at(DecideAt::EndOfHeaders);
-    serve(listen.bind().await?, filter)
+    serve(listen.bind().await?, filter(rules))
         .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())
+}
+
+/// Changes the headers, and does not look at the body, which is not sent then.
+fn filter(rules: Rules) -> MessageFilter {
+    let rules = Arc::new(rules);
+    message(move |mut mail: Message| {
+        rules.apply(mail.headers_mut());
+        ready(mail)
+    })
+    .decide_at(DecideAt::EndOfHeaders)
 }
 
 impl Args {
@@ -92,3 +93,6 @@ impl Args {
         Ok((self.listen, rules))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::message::{Incoming, Message, OnLarge, message_streaming};
+use milter_tower::message::{Incoming, Message, MessageFilter, OnLarge, message_streaming};
 use milter_tower::{BoxError, Response, SmtpReply, Text, serve};
 use tracing::{error, info};
 
@@ -34,15 +34,18 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), BoxError> {
     let maildir = Maildir::open(&args.maildir)
         .map_err(|error| format!("{}: {error}", args.maildir.display()))?;
-    let filter = message_streaming(move |mail| archive(mail, maildir.clone()))
-        // What the mail server takes is kept, however large it is.
-        .body_limit(u64::MAX, OnLarge::Reject)
-        .read_only();
-    serve(args.listen.bind().await?, filter)
+    serve(args.listen.bind().await?, filter(maildir))
         .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())
+}
+
+fn filter(maildir: Maildir) -> MessageFilter<Incoming> {
+    message_streaming(move |mail| archive(mail, maildir.clone()))
+        // What the mail server takes is kept, however large it is.
+        .body_limit(u64::MAX, OnLarge::Reject)
+        .read_only()
 }
 
 /// Accepts a mail once it is on the disk. Dropped before, it leaves nothing there.
@@ -101,3 +104,6 @@ fn refusal(error: &io::Error) -> SmtpReply {
     let reply = SmtpReply::builder(code).line(text).build();
     reply.unwrap_or_else(|_| SmtpReply::tempfail(text))
 }
+
+#[cfg(test)]
+mod tests;

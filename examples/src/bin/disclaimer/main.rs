@@ -3,12 +3,11 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::message::{Body, Message, OnLarge, blocking, message};
+use milter_tower::message::{Body, Message, MessageFilter, OnLarge, blocking, message};
 use milter_tower::{Actions, BoxError, Headers, serve};
 use tracing::{info, warn};
 
@@ -56,16 +55,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), BoxError> {
-    let footer = Arc::new(read_footer(&args.text, args.html.as_deref())?);
-    let policy = Arc::new(Policy::new(args.domains, args.also, args.marker)?);
-    let filter = message(blocking(move |mail| finish(mail, &policy, &footer)))
-        .body_limit(u64::from(args.max_size) * 1024 * 1024, OnLarge::Omit)
-        .actions(Actions::ADD_HEADERS | Actions::CHANGE_HEADERS | Actions::CHANGE_BODY);
+    let footer = read_footer(&args.text, args.html.as_deref())?;
+    let policy = Policy::new(args.domains, args.also, args.marker)?;
+    let filter =
+        filter(policy, footer).body_limit(u64::from(args.max_size) * 1024 * 1024, OnLarge::Omit);
     serve(args.listen.bind().await?, filter)
         .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())
+}
+
+fn filter(policy: Policy, footer: Footer) -> MessageFilter {
+    message(blocking(move |mail| finish(mail, &policy, &footer)))
+        .actions(Actions::ADD_HEADERS | Actions::CHANGE_HEADERS | Actions::CHANGE_BODY)
 }
 
 fn read_footer(text: &Path, html: Option<&Path>) -> Result<Footer, BoxError> {
@@ -124,3 +127,6 @@ fn mime_fields(headers: &Headers) -> Vec<u8> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

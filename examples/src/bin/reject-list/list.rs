@@ -35,7 +35,7 @@ impl List {
         Self::parse(&text)
     }
 
-    fn parse(text: &[u8]) -> Result<Self, ListError> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, ListError> {
         let mut list = Self::default();
         for (line, number) in text.split(|&byte| byte == b'\n').zip(1..) {
             list.read_line(line)

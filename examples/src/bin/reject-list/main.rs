@@ -107,3 +107,6 @@ async fn check(
     info!(?client, %from, %to, %reply, "refused");
     Some(reply.clone())
 }
+
+#[cfg(test)]
+mod tests;
