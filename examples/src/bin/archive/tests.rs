@@ -50,6 +50,18 @@ async fn an_accepted_mail_is_kept() {
 }
 
 #[tokio::test]
+async fn an_address_is_one_line() {
+    let (dir, maildir) = maildir();
+    let mail = Mail::new()
+        .from("a\nSubject: forged")
+        .to("b\r\n\r\n@example.net");
+    assert_accepted!(MockMta::postfix(filter(maildir)).deliver(mail).await);
+    let text = fs::read_to_string(&files(dir.path(), "new")[0]).unwrap();
+    let wanted = "Return-Path: <a?Subject: forged>\nX-Original-To: <b????@example.net>\n";
+    assert!(text.starts_with(wanted), "{text}");
+}
+
+#[tokio::test]
 async fn a_mail_that_is_lost_leaves_nothing() {
     let (dir, maildir) = maildir();
     let mut mta = MockMta::postfix(filter(maildir));

@@ -30,10 +30,9 @@ async fn a_mail_gets_its_footer_and_a_mark() {
         // The same mail again has one already.
         let again = Mail::new().header("X-Disclaimer", "added").body("hi\r\n");
         assert_body!(mta.deliver(again).await, "hi\n");
-        let html = Mail::new()
-            .header("Content-Type", "text/html")
-            .header("mime-version", "1.0 (by hand)")
-            .body("<p>\r\n");
+        let mime = Mail::new().header("mime-version", "1.0 (by hand)");
+        assert_header!(mta.deliver(&mime).await, "MIME-Version", "1.0 (by hand)");
+        let html = mime.header("Content-Type", "text/html").body("<p>\r\n");
         let done = mta.deliver(html).await;
         assert_body!(done, "<p>\n<p>Gr&#252;&#223;e</p>\n");
         assert_header!(done, "MIME-Version", "1.0 (by hand)");

@@ -277,8 +277,21 @@ mod tests {
 
     #[test]
     fn the_first_of_two_counts() {
-        let list = list("recipient a@b one\nrecipient A@B two\n");
-        assert_eq!(list.recipient("a@b").unwrap().to_string(), "550 5.7.1 one");
+        let list = list(
+            "client 192.0.2.1 one\nclient 192.0.2.1/32 two\n\
+             sender a@b one\nsender <A@B> two\n\
+             sender-domain c one\nsender-domain C ok\n\
+             recipient a@b one\nrecipient A@B ok\n",
+        );
+        assert_eq!(list.len(), 4);
+        assert_eq!(client(&list, "192.0.2.1").unwrap(), "550 5.7.1 one");
+        for reply in [
+            list.sender("a@b"),
+            list.sender("x@c"),
+            list.recipient("a@b"),
+        ] {
+            assert_eq!(reply.unwrap().to_string(), "550 5.7.1 one");
+        }
     }
 
     #[test]

@@ -168,6 +168,26 @@ fn both_alternatives_and_nothing_else() {
 }
 
 #[test]
+fn a_page_is_first_or_named() {
+    let text = "--r\r\nContent-Type: text/html\r\n\r\n<p>\r\n\
+                --r\r\nContent-Type: text/html\r\nContent-ID: <2@x>\r\n\r\n<i>\r\n--r--\r\n";
+    let related = |more: &str| format!("Content-Type: multipart/related; boundary=r{more}\r\n");
+    let footer_after = |tag: &str| {
+        let (end, footer) = (
+            format!("{tag}\r\n"),
+            format!("{tag}\r\n<p>FOOTER</p>\r\n\r\n"),
+        );
+        text.replace(&end, &footer)
+    };
+    assert_eq!(body(&related(""), text, &ascii()), footer_after("<p>"));
+    assert_eq!(
+        body(&related("; start=\"<2@x>\""), text, &ascii()),
+        footer_after("<i>")
+    );
+    assert_eq!(left_alone(&related("; start=3"), text), LeftAlone::NoText);
+}
+
+#[test]
 fn a_part_without_headers_gets_some_if_it_must() {
     let text = "--out er\r\n\r\nplain\r\n--out er--\r\n";
     assert_eq!(
