@@ -115,11 +115,11 @@ impl Edit {
         let charset = Charset::named(&leaf.charset).ok_or_else(foreign)?;
         let footer = footer.in_format(leaf.format);
         let (content, fields) = match charset.encode(footer, leaf.format) {
-            Some(footer) if transfer != Transfer::SevenBit || footer.is_ascii() => {
+            Some(footer) if transfer.takes(&footer) => {
                 let (at, addition) = footer::place(&content, leaf.format, &footer);
                 (transfer.insert(text, &content, at, &addition), None)
             }
-            // What was ASCII so far is no longer.
+            // What was ASCII so far is no longer, or a line is too long.
             Some(footer) => {
                 let (at, addition) = footer::place(&content, leaf.format, &footer);
                 let whole = [&content[..at], &addition, &content[at..]].concat();

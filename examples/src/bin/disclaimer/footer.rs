@@ -2,9 +2,8 @@
 
 use crate::mime::Format;
 
-/// The longest line of a footer in bytes: SMTP takes 998, and some character sets need more than
-/// UTF-8.
-const MAX_LINE: usize = 480;
+/// The longest footer in bytes.
+const MAX_LEN: usize = 64 * 1024;
 
 /// What is added to each mail.
 #[derive(Clone, Debug)]
@@ -42,14 +41,14 @@ impl Footer {
 /// The text in CRLF lines, without empty ones at either end.
 fn lines(text: &str) -> Result<String, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > MAX_LEN {
+        return Err(format!("it is longer than {MAX_LEN} bytes"));
+    }
     let lines: Vec<&str> = text
         .lines()
         .map(|line| line.strip_suffix('\r').unwrap_or(line))
         .collect();
     for (line, number) in lines.iter().zip(1..) {
-        if line.len() > MAX_LINE {
-            return Err(format!("line {number} is longer than {MAX_LINE} bytes"));
-        }
         if line.contains(|c: char| c.is_control() && c != '\t') {
             return Err(format!("line {number} has a control character"));
         }
@@ -207,7 +206,7 @@ mod tests {
         for (text, said) in [
             (" \n\t\n", "it is empty"),
             ("a\nb\0", "line 2 has a control character"),
-            (&*"x".repeat(481), "line 1 is longer than 480 bytes"),
+            (&*"x".repeat(MAX_LEN + 1), "it is longer than 65536 bytes"),
         ] {
             assert_eq!(Footer::new(text, None).unwrap_err(), said);
             assert!(Footer::new("a", Some(text)).is_err());

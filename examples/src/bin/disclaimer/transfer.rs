@@ -9,6 +9,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 /// The longest line of quoted-printable and base64 (RFC 2045 6.7, 6.8).
 const MAX_LINE: usize = 76;
 
+/// The longest line of other text (RFC 5322 2.1.1).
+const MAX_PLAIN_LINE: usize = 998;
+
 /// How the content of a part is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transfer {
@@ -38,6 +41,17 @@ impl Transfer {
             Self::EightBit => "8bit",
             Self::QuotedPrintable => "quoted-printable",
             Self::Base64 => "base64",
+        }
+    }
+
+    /// Whether this can be written so without more ado.
+    pub(crate) fn takes(self, content: &[u8]) -> bool {
+        let mut lines = content.split(|&byte| byte == b'\n');
+        let mut is_short = || lines.all(|line| line.len() <= MAX_PLAIN_LINE);
+        match self {
+            Self::SevenBit => content.is_ascii() && is_short(),
+            Self::EightBit => is_short(),
+            Self::QuotedPrintable | Self::Base64 => true,
         }
     }
 

@@ -58,6 +58,18 @@ fn seven_bits_become_quoted_printable() {
 }
 
 #[test]
+fn a_long_line_becomes_quoted_printable() {
+    for (len, is_long) in [(998, false), (999, true)] {
+        let footer = Footer::new(&"x".repeat(len), None).unwrap();
+        let head = "Content-Transfer-Encoding: 8bit\r\n";
+        let (text, fields) = run(head, "hi\r\n", &footer).unwrap();
+        assert_eq!(!fields.is_empty(), is_long);
+        let longest = text.lines().map(str::len).max().unwrap();
+        assert_eq!(longest, if is_long { 76 } else { len });
+    }
+}
+
+#[test]
 fn each_transfer_encoding() {
     let head = |encoding| {
         format!(
