@@ -17,10 +17,10 @@ pub(crate) struct Footer {
 impl Footer {
     /// A footer; its HTML is made of the text unless there is some.
     pub(crate) fn new(text: &str, html: Option<&str>) -> Result<Self, String> {
-        let text = lines(text)?;
+        let text = lines(text).map_err(|what| format!("the text: {what}"))?;
         let html = match html {
-            Some(html) => lines(html)?,
-            None => lines(&to_html(&text))?,
+            Some(html) => lines(html).map_err(|what| format!("the HTML: {what}"))?,
+            None => to_html(&text),
         };
         Ok(Self {
             flowed: flowed(&text),
@@ -208,8 +208,10 @@ mod tests {
             ("a\nb\0", "line 2 has a control character"),
             (&*"x".repeat(MAX_LEN + 1), "it is longer than 65536 bytes"),
         ] {
-            assert_eq!(Footer::new(text, None).unwrap_err(), said);
-            assert!(Footer::new("a", Some(text)).is_err());
+            let error = Footer::new(text, None).unwrap_err();
+            assert_eq!(error, format!("the text: {said}"));
+            let error = Footer::new("a", Some(text)).unwrap_err();
+            assert_eq!(error, format!("the HTML: {said}"));
         }
     }
 }

@@ -76,7 +76,7 @@ fn read_footer(text: &Path, html: Option<&Path>) -> Result<Footer, BoxError> {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let html = html.map(read).transpose()?;
-    Footer::new(&read(text)?, html.as_deref()).map_err(|what| format!("the footer: {what}").into())
+    Footer::new(&read(text)?, html.as_deref()).map_err(|what| format!("the footer, {what}").into())
 }
 
 /// Adds the footer, unless the mail is to be left alone. A mail is never refused.
