@@ -79,7 +79,7 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros, same_domain,
+    Verdict, decode_xtext, domain_key, macros, mailbox_key, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};
