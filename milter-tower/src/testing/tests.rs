@@ -47,6 +47,7 @@ fn a_mail_whose_recipients_are_all_refused_is_refused() {
     assert!(!done.is_refused());
     assert_eq!(done.reply(), None);
     done.end(Stage::Rcpt, Fate::NoRecipients);
+    assert!(done.is_refused());
     assert_refused!(done, 550, "Last");
 }
 
