@@ -27,7 +27,8 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] explains how filters work and why.
+//! The [`guide`] begins with [a first filter](guide::first_filter), and explains how filters work
+//! and why.
 //!
 //! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`]
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
@@ -104,11 +105,9 @@ pub use crate::serve::{
 pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
-#[doc = include_str!("../GUIDE.md")]
-pub mod guide {}
-
 pub mod at;
 pub mod filter;
+pub mod guide;
 pub mod router;
 pub mod verdict;
 
