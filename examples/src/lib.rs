@@ -1,6 +1,7 @@
 //! What the example programs share: logging, stopping, and telling how to use them.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use clap::Args;
 use milter_tower::{Address, BoxError, ListenOptions, Listeners};
@@ -66,6 +67,22 @@ pub fn init_log() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+}
+
+/// The exit code of a program that ends like this: 0, or 1 after its error was printed. What is
+/// wrong with the command line ends it with 2 before.
+pub fn exit_code(result: Result<(), BoxError>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprint!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        eprint!(": {error}");
+        source = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
 }
 
 /// Waits for SIGINT (Ctrl-C) or SIGTERM. A second one then ends the process at once.

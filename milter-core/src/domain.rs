@@ -32,6 +32,26 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one == other
 }
 
+/// A domain name as a key of maps and sets: two names have the same key if they are the
+/// [same](same_domain).
+///
+/// For lists that are too long to compare a name with each entry. It is not to be shown, nor sent.
+///
+/// ```
+/// use std::collections::HashSet;
+///
+/// use milter_core::domain_key;
+///
+/// let listed = HashSet::from([domain_key("bücher.example")]);
+/// assert!(listed.contains(&domain_key("XN--Bcher-KVA.example.")));
+/// ```
+pub fn domain_key(name: impl AsRef<[u8]>) -> String {
+    let name = name.as_ref();
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    // What is not text has no other spelling but that of its ASCII letters.
+    unicode(name).unwrap_or_else(|| name.escape_ascii().to_string().to_ascii_lowercase())
+}
+
 /// The name in Unicode and small letters, if it is text.
 fn unicode(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
@@ -173,6 +193,7 @@ mod tests {
                 same_domain(one, other) && same_domain(other, one),
                 "{one} {other}"
             );
+            assert_eq!(domain_key(one), domain_key(other));
         }
         for (one, other) in [
             ("example.org", "example.com"),
@@ -189,9 +210,12 @@ mod tests {
                 !same_domain(one, other) && !same_domain(other, one),
                 "{one} {other}"
             );
+            assert_ne!(domain_key(one), domain_key(other));
         }
         assert!(!same_domain(b"\xff", "\u{fffd}"));
         assert!(same_domain(b"\xffA", b"\xffa"));
+        assert_ne!(domain_key(b"\xff"), domain_key("\u{fffd}"));
+        assert_eq!(domain_key(b"\xffA"), domain_key(b"\xffa"));
     }
 
     proptest! {

@@ -26,7 +26,7 @@ pub use crate::codec::{
 };
 pub use crate::command::{Command, Helo, UnknownCommand};
 pub use crate::connect::{ClientAddr, Connect};
-pub use crate::domain::same_domain;
+pub use crate::domain::{domain_key, same_domain};
 pub use crate::envelope::{Recipient, Sender};
 pub use crate::esmtp::{
     BodyType, DsnNotify, DsnReturn, EsmtpArg, EsmtpArgs, EsmtpArgsIter, OriginalRecipient,
@@ -35,6 +35,7 @@ pub use crate::esmtp::{
 pub use crate::flags::{Actions, DataSize, Steps};
 pub use crate::header::Header;
 pub use crate::macros::{MacroPairs, MacroSet, MacroStage, Macros};
+pub use crate::mailbox::mailbox_key;
 pub use crate::modification::{
     AddressProblem, Modification, ModificationDecodeError, ModificationError, ModificationKind,
 };

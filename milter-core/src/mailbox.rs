@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memrchr};
 
-use crate::same_domain;
+use crate::{domain_key, same_domain};
 
 /// The address without `<>`.
 pub(crate) fn bare(address: &[u8]) -> &[u8] {
@@ -21,6 +21,30 @@ pub(crate) fn same_mailbox(one: &[u8], other: &[u8], ignore_case: bool) -> bool 
         (one, other) => one == other,
     };
     has_same_domain && (one.local == other.local || ignore_case && one.folded() == other.folded())
+}
+
+/// An address as a key of maps and sets: two addresses have the same key if they are of one
+/// mailbox, as [`is_ignoring_case`](crate::Recipient::is_ignoring_case) has it.
+///
+/// For lists that are too long to compare an address with each entry. It is not to be shown, nor
+/// sent.
+///
+/// ```
+/// use std::collections::HashSet;
+///
+/// use milter_core::mailbox_key;
+///
+/// let listed = HashSet::from([mailbox_key("bob@bücher.example")]);
+/// assert!(listed.contains(&mailbox_key("<\"Bob\"@xn--bcher-kva.example>")));
+/// ```
+pub fn mailbox_key(address: impl AsRef<[u8]>) -> String {
+    let mailbox = Mailbox::new(address.as_ref());
+    let mut key = mailbox.folded();
+    if let Some(domain) = mailbox.domain {
+        key.push('@');
+        key.push_str(&domain_key(domain));
+    }
+    key
 }
 
 /// The parts of an address.
@@ -103,6 +127,7 @@ mod tests {
                 same_mailbox(other.as_bytes(), one.as_bytes(), true),
                 "{one} {other}"
             );
+            assert_eq!(mailbox_key(one), mailbox_key(other));
         }
     }
 
@@ -126,6 +151,7 @@ mod tests {
                 !same_mailbox(other.as_bytes(), one.as_bytes(), false),
                 "{one} {other}"
             );
+            assert_ne!(mailbox_key(one), mailbox_key(other));
         }
         assert!(!same_mailbox(b"\xff@a", b"\xfe@a", true));
     }
@@ -138,6 +164,7 @@ mod tests {
         ] {
             assert!(!same_mailbox(one.as_bytes(), other.as_bytes(), false));
             assert!(same_mailbox(one.as_bytes(), other.as_bytes(), true));
+            assert_eq!(mailbox_key(one), mailbox_key(other));
         }
         assert!(same_mailbox(b"\xffA@a", b"\xffa@a", true));
     }

@@ -27,9 +27,10 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] explains how filters work and why.
+//! The [`guide`] begins with [a first filter](guide::first_filter), and explains how filters work
+//! and why.
 //!
-//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`]
+//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`](mod@message)
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
 //! All are services like the one above.
 //!
@@ -79,7 +80,7 @@ pub use milter_core::{
     MalformedFrame, Modification, ModificationError, ModificationKind, Needs, NegotiationError,
     NotAgreed, NotAllowed, Offer, OriginalRecipient, Recipient, ReplyMode, Sender, SmtpReply,
     SmtpReplyBuilder, SmtpReplyError, Stage, Stages, StagesIter, Steps, Text, UnknownCommand,
-    Verdict, decode_xtext, macros, same_domain,
+    Verdict, decode_xtext, domain_key, macros, mailbox_key, same_domain,
 };
 
 pub use crate::address::{Address, AddressError, BindError};
@@ -95,6 +96,7 @@ pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
 pub use crate::make::Cloned;
+pub use crate::message::{Message, blocking, message, message_streaming};
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
@@ -107,12 +109,10 @@ pub use crate::serve::{
 pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
-#[doc = include_str!("../GUIDE.md")]
-pub mod guide {}
-
 pub mod at;
 pub mod chain;
 pub mod filter;
+pub mod guide;
 pub mod router;
 pub mod verdict;
 

@@ -1,4 +1,4 @@
-#![doc = include_str!("../../CHAIN.md")]
+#![doc = include_str!("README.md")]
 
 use std::fmt;
 use std::ops::Range;

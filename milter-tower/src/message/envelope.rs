@@ -1,5 +1,7 @@
 //! Changes to a message's envelope, and what else is no part of its text.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use milter_core::{Modification, ModificationError, ModificationKind, Recipient, Sender, Text};
 
@@ -59,6 +61,16 @@ impl Edits {
         address: &[u8],
         args: Option<&[u8]>,
     ) {
+        let args = args.filter(|args| !args.trim_ascii().is_empty());
+        // Other arguments make it another recipient: the one that came stays out.
+        if args.is_none() && self.put_back(came, address) {
+            return;
+        }
+        let mut there = self.recipients(came);
+        if there.any(|there| there.is_ignoring_case(address)) {
+            return;
+        }
+        drop(there);
         let edit = match args {
             None => Modification::add_recipient(address),
             Some(args) => Modification::add_recipient_with_args(address, args),
@@ -72,16 +84,7 @@ impl Edits {
             _ => return,
         };
         let recipient = Recipient::new(copied(address), arguments(args));
-        let mailbox = recipient.mailbox();
-        // Other arguments make it another recipient: the one that came stays out.
-        if args.is_none() && self.put_back(came, mailbox.as_bytes()) {
-            return;
-        }
-        let mut there = self.recipients(came);
-        if !there.any(|there| there.is_ignoring_case(mailbox)) {
-            drop(there);
-            self.added.push((recipient, edit));
-        }
+        self.added.push((recipient, edit));
     }
 
     /// Leaves every recipient of this address that was taken out where it was. Whether there was
@@ -141,7 +144,12 @@ impl Edits {
     pub(super) fn into_response(self, mut response: Response, came: &[Recipient]) -> Response {
         response = response.edit_all(self.sender.map(|(_, edit)| edit));
         let removed = self.removed.iter().zip(came);
+        let mut told = HashSet::new();
         for (_, recipient) in removed.filter(|(is_removed, _)| **is_removed) {
+            // One that came twice goes at once.
+            if !told.insert(recipient.mailbox()) {
+                continue;
+            }
             // Byte for byte as it came: Q34, Postfix cleanup_milter.c cleanup_del_rcpt.
             response = response.delete_recipient(recipient.address());
         }

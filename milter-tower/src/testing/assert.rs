@@ -110,8 +110,9 @@ macro_rules! assert_accepted {
     };
 }
 
-/// Asserts that the mail was refused; with a code, by a reply that has it; with a text, by one that
-/// has this text somewhere in it.
+/// Asserts that the mail, or each of its recipients, was refused; with a code, by a reply that has
+/// it; with a text, by one that has this text somewhere in it. Of several recipients the last one's
+/// reply counts.
 ///
 /// ```
 /// # use milter_core::edit::{Mail, Profile};

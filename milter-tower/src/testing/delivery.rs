@@ -75,9 +75,9 @@ impl Delivery {
         matches!(self.fate, Fate::Accepted)
     }
 
-    /// Whether the mail was refused, for good or for now.
+    /// Whether the mail was refused, for good or for now: itself, or all of its recipients.
     pub fn is_refused(&self) -> bool {
-        matches!(self.fate, Fate::Refused(_))
+        matches!(self.fate, Fate::Refused(_) | Fate::NoRecipients)
     }
 
     /// Whether the client was told that the mail was taken, and nobody gets it.
@@ -85,10 +85,15 @@ impl Delivery {
         matches!(self.fate, Fate::Discarded)
     }
 
-    /// The SMTP reply by which the mail was refused.
+    /// The SMTP reply by which the mail was refused; where each recipient was, that to the last
+    /// one.
     pub fn reply(&self) -> Option<&SmtpReply> {
         match &self.fate {
             Fate::Refused(reply) => Some(reply),
+            Fate::NoRecipients => {
+                let mut answers = self.answers.iter().rev();
+                answers.find_map(|answer| answer.recipient.as_ref().and(answer.reply.as_ref()))
+            }
             _ => None,
         }
     }

@@ -37,6 +37,20 @@ fn delivery() -> Delivery {
     done
 }
 
+#[test]
+fn a_mail_whose_recipients_are_all_refused_is_refused() {
+    let mut done = Delivery::new(model());
+    for (to, text) in [("<b@example.net>", "First"), ("<c@example.net>", "Last")] {
+        let answer = Answer::new(Stage::Rcpt, Verdict::Reply(SmtpReply::reject(text)));
+        done.answers.push(answer.with_recipient(recipient(to)));
+    }
+    assert!(!done.is_refused());
+    assert_eq!(done.reply(), None);
+    done.end(Stage::Rcpt, Fate::NoRecipients);
+    assert!(done.is_refused());
+    assert_refused!(done, 550, "Last");
+}
+
 /// What an assertion that fails says.
 fn failure(assertion: impl FnOnce()) -> String {
     let failed = catch_unwind(AssertUnwindSafe(assertion)).expect_err("it holds");

@@ -367,6 +367,10 @@ async fn a_filter_can_know_who_it_is_for() {
     impl Filter for At {
         type Message = ();
 
+        fn needs(&self) -> Needs {
+            Needs::none().event(Stage::Connect)
+        }
+
         async fn connect(&mut self, _: &Connect, _: &Request) -> Answer {
             Ok(SmtpReply::reject(self.0.as_deref().unwrap_or("?")).into())
         }
@@ -459,6 +463,10 @@ async fn a_filter_without_methods_lets_all_pass() {
 
     impl Filter for Nothing {
         type Message = ();
+
+        fn needs(&self) -> Needs {
+            Needs::all()
+        }
     }
 
     let (mut mta, run) = start(filter(|| Nothing));

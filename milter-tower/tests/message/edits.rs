@@ -123,6 +123,34 @@ async fn q34_recipients_are_removed_as_they_came() {
     server.quit().await;
 }
 
+/// What cannot be sent as an address can be left as it is, and put back.
+#[tokio::test(start_paused = true)]
+async fn odd_recipients() {
+    let filter = editing(|mail| {
+        let odd = mail.recipients().next().unwrap().address().to_vec();
+        assert!(mail.remove_recipient(&odd));
+        mail.add_recipient(&odd);
+        mail.add_recipient(&odd);
+        assert!(mail.remove_recipient("b@example.net"));
+    });
+    for odd in [
+        "<@one.example:bob@example.net>",
+        "bob@example.net>",
+        "<\u{1}@x>",
+    ] {
+        let mut server = Server::new(filter.clone()).await;
+        let letter = Letter::new().to(&[odd, "<b@example.net>", "<b@example.net>"]);
+        let done = server.deliver(&letter).await;
+        // The one that came twice goes at once.
+        let delete = r#"DeleteRecipient { address: "<b@example.net>" }"#;
+        assert_eq!(
+            (done.answer().as_str(), done.edits()),
+            ("Accept", vec![delete.into()])
+        );
+        server.quit().await;
+    }
+}
+
 /// All that was taken out is put back: Sendmail would take them for one.
 #[tokio::test(start_paused = true)]
 async fn what_is_put_back_is_put_back_whole() {

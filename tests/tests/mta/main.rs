@@ -17,6 +17,7 @@ mod message;
 mod mock;
 mod model;
 mod planned;
+mod programs;
 mod replies;
 mod secured;
 mod session;
