@@ -7,7 +7,7 @@ use milter_core::{Actions, Modification, Stage, Verdict};
 
 use super::feed::Feed;
 use super::hold::Hold;
-use super::live::{Judgement, Live};
+use super::live::Live;
 use super::negotiate::{CHANGES_CONTENT, CHANGES_HEADERS};
 use super::net::{Wanted, is_quarantine, net};
 use super::pass::Pass;
@@ -226,13 +226,9 @@ impl Running {
     }
 
     /// Takes what members of a group want changed. Whether those behind are not asked.
-    pub(super) fn apply(
-        &mut self,
-        pass: &mut Pass,
-        judgements: Vec<(usize, Judgement)>,
-    ) -> Result<bool, BoxError> {
+    pub(super) fn apply(&mut self, pass: &mut Pass) -> Result<bool, BoxError> {
         let mut holds_back = false;
-        for (at, (_, edits)) in judgements {
+        for (at, (_, edits)) in self.judgements.drain(..) {
             if edits.is_empty() {
                 continue;
             }

@@ -63,6 +63,7 @@ impl Running {
             }
         }
         self.content.begin_message();
+        self.judgements = Vec::new();
         self.time.shrink();
     }
 }

@@ -25,8 +25,6 @@ pub(super) struct Pass {
     /// The group that is asked.
     group: usize,
     step: Step,
-    /// The judgements of a group's members, and what they want changed.
-    judgements: Vec<(usize, Judgement)>,
     pub(super) wanted: Vec<Wanted>,
 }
 
@@ -45,7 +43,6 @@ impl Pass {
             stage,
             group: 0,
             step: Step::Hold,
-            judgements: Vec::new(),
             wanted: Vec::new(),
         }
     }
@@ -105,12 +102,13 @@ impl Running {
         }
         while let Some(group) = self.group(pass.group) {
             if matches!(pass.step, Step::Ask) {
+                self.judgements.clear();
                 self.begin_group(pass, group.clone());
                 pass.step = Step::Wait;
             }
             ready!(self.poll_group(pass, group, cx));
             pass.step = Step::Ask;
-            if let Some(objection) = strictest(&pass.judgements) {
+            if let Some(objection) = strictest(&self.judgements) {
                 if let Some(response) = self.object(pass, objection) {
                     return Poll::Ready(Ok(response));
                 }
@@ -118,8 +116,7 @@ impl Running {
                 break;
             }
             pass.group += 1;
-            let judgements = std::mem::take(&mut pass.judgements);
-            if pass.stage == Stage::EndOfMessage && self.apply(pass, judgements)? {
+            if pass.stage == Stage::EndOfMessage && self.apply(pass)? {
                 break;
             }
         }
@@ -127,7 +124,7 @@ impl Running {
     }
 
     /// Begins to ask the members of a group.
-    fn begin_group(&mut self, pass: &mut Pass, group: Range<usize>) {
+    fn begin_group(&mut self, pass: &Pass, group: Range<usize>) {
         let session = pass.request.session();
         let is_hidden = pass.stage == Stage::Rcpt && is_refused_recipient(session.macros());
         let bare = self.without_space(pass);
@@ -136,7 +133,7 @@ impl Running {
                 if let Some(objection) = self.members[at].objection() {
                     // From before, when others had not judged the message yet.
                     let judgement = (objection.clone(), Vec::new());
-                    pass.judgements.push((at, judgement));
+                    self.judgements.push((at, judgement));
                     continue;
                 }
                 if self.members[at].is_held_back(pass.stage) {
@@ -158,7 +155,7 @@ impl Running {
             let spaced = live.view.agreement().leading_space();
             let request = bare.as_ref().filter(|_| !spaced).unwrap_or(&pass.request);
             if let Some(judgement) = live.ask(request, pass.stage, feed, &mut around) {
-                pass.judgements.push((at, judgement));
+                self.judgements.push((at, judgement));
             }
         }
     }
@@ -177,12 +174,7 @@ impl Running {
     }
 
     /// Waits for the members of a group, or for the first verdict that nothing can outdo.
-    fn poll_group(
-        &mut self,
-        pass: &mut Pass,
-        group: Range<usize>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn poll_group(&mut self, pass: &Pass, group: Range<usize>, cx: &mut Context<'_>) -> Poll<()> {
         let mut pends = false;
         for at in group.clone() {
             let Some((live, mut around)) = self.member(at, pass.request.session()) else {
@@ -192,13 +184,13 @@ impl Running {
                 continue;
             }
             match live.poll(&mut around, cx) {
-                Poll::Ready(judgement) => pass.judgements.push((at, judgement)),
+                Poll::Ready(judgement) => self.judgements.push((at, judgement)),
                 Poll::Pending => pends = true,
             }
         }
         if pends {
             let outdone = |(_, (verdict, _)): &(usize, Judgement)| strictness(verdict) == STRICTEST;
-            if !pass.judgements.iter().any(outdone) {
+            if !self.judgements.iter().any(outdone) {
                 return Poll::Pending;
             }
             self.members[group].iter_mut().for_each(Live::linger);
@@ -273,8 +265,9 @@ impl Running {
         let asked = self
             .group(pass.group)
             .map_or(self.members.len(), |group| group.end);
+        let judgements = &self.judgements;
         let refused_it = |at| {
-            let mut judgements = pass.judgements.iter();
+            let mut judgements = judgements.iter();
             judgements.any(|(of, (verdict, _))| *of == at && verdict.is_refusal())
         };
         for (at, live) in self.members.iter_mut().enumerate().take(asked) {

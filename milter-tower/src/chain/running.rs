@@ -17,7 +17,7 @@ use milter_core::edit::Profile;
 use milter_core::{Agreement, Offer, ReplyMode, Stage};
 
 use super::content::Content;
-use super::live::{Around, Live};
+use super::live::{Around, Judgement, Live};
 use super::negotiate::Negotiation;
 use super::pass::Pass;
 use super::time::Time;
@@ -39,6 +39,8 @@ pub(super) struct Running {
     pub(super) in_message: bool,
     pub(super) content: Content,
     pub(super) time: Time,
+    /// Those of the group at hand, and what its members want changed. Its memory is used again.
+    pub(super) judgements: Vec<(usize, Judgement)>,
     doing: Doing,
     negotiated: bool,
     /// The number of the call that is in progress.
@@ -75,6 +77,7 @@ impl Running {
             in_message: false,
             content: Content::default(),
             time: Time::default(),
+            judgements: Vec::new(),
             doing: Doing::Nothing,
             negotiated: false,
             call: 0,

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use milter_tests::session::{Part, Session, Shape};
-use milter_tower::{Actions, Event, Needs, Request, Response, Stage, serve_connection};
+use milter_tower::{Actions, Chain, Event, Needs, Request, Response, Stage, serve_connection};
 use milter_tower::{Message, message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
@@ -25,23 +25,29 @@ pub(crate) enum Mode {
     NoReply,
     /// The same, by a filter that sees whole messages.
     Message,
+    /// Three that answer every event, one after the other.
+    Chain,
+    /// Three that answer the end of the message alone.
+    ChainNoReply,
 }
 
 /// What is measured: name, mode, bytes of the body.
 pub(crate) type Scenario = (&'static str, Mode, usize);
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 5] = [
+pub(crate) const SCENARIOS: [Scenario; 7] = [
     ("noop", Mode::Noop, 4096),
     ("addheader", Mode::AddHeader, 4096),
     ("nr", Mode::NoReply, 4096),
     ("body 1 MiB", Mode::Noop, 1 << 20),
     ("message", Mode::Message, 4096),
+    ("chain", Mode::Chain, 4096),
+    ("chain nr", Mode::ChainNoReply, 4096),
 ];
 
 /// The session of a scenario.
 pub(crate) fn session((_, mode, body): Scenario) -> Session {
-    let no_reply = matches!(mode, Mode::NoReply | Mode::Message);
+    let no_reply = matches!(mode, Mode::NoReply | Mode::Message | Mode::ChainNoReply);
     Session::new(Shape { no_reply, body })
 }
 
@@ -73,7 +79,13 @@ pub(crate) async fn serve(mode: Mode, session: &'static Session, messages: u64) 
         let filter = service_fn(move |request: Request| async move {
             Ok::<_, Infallible>(answer(mode, &request))
         });
-        serve_connection(mta, filter).await
+        if matches!(mode, Mode::Chain | Mode::ChainNoReply) {
+            let members = ["a", "b", "c"].into_iter();
+            let chain = members.fold(Chain::new(), |chain, name| chain.with(name, filter));
+            serve_connection(mta, chain).await
+        } else {
+            serve_connection(mta, filter).await
+        }
     };
     result.expect("the session goes well");
 }
@@ -85,11 +97,11 @@ fn all_recorded() -> Needs {
 fn answer(mode: Mode, request: &Request) -> Response {
     match request.event() {
         Event::Negotiate(_) => Response::needs(match mode {
-            Mode::Noop => Needs::none().events(Stage::ALL),
+            Mode::Noop | Mode::Chain => Needs::none().events(Stage::ALL),
             Mode::AddHeader => Needs::none()
                 .events(Stage::ALL)
                 .action(Actions::ADD_HEADERS),
-            Mode::NoReply | Mode::Message => all_recorded(),
+            Mode::NoReply | Mode::Message | Mode::ChainNoReply => all_recorded(),
         }),
         Event::EndOfMessage(_) if mode == Mode::AddHeader => {
             Response::accept().add_header("X-Bench", "seen")
