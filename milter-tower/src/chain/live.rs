@@ -24,6 +24,10 @@ pub(super) type Judgement = (Verdict, Vec<Modification>);
 pub(super) const PROCEEDS: Judgement = (Verdict::Continue, Vec::new());
 
 /// A member of a chain that has a connection.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each tells of another thing, and any of them may be true"
+)]
 pub(super) struct Live {
     /// None before the negotiation, and after it broke.
     pub(super) service: Option<Box<dyn Instance>>,

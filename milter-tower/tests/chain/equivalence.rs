@@ -107,7 +107,7 @@ impl Plan {
             Event::Negotiate(_) => return Response::needs(self.needs()),
             Event::Header(header) => {
                 let bare = header.value().to_string();
-                seen.text += &format!("{}={bare};", header.name());
+                seen.text += &[&*header.name().to_string(), "=", &bare, ";"].concat();
                 seen.names.push(header.name().to_string());
             }
             Event::Body(piece) => seen.text += &String::from_utf8_lossy(piece).replace("\r\n", "/"),
@@ -124,30 +124,13 @@ impl Plan {
         let mut response = Response::proceed();
         if let Some((at, of, say)) = self.verdict {
             if at == name(event) && of == count {
-                response = self.say(say, nth, request, stage);
+                response = spoken(say, nth, request, stage);
             }
         }
         if stage == Stage::EndOfMessage && !response.verdict().is_refusal() {
             response = self.change(nth, request, response, seen);
         }
         response
-    }
-
-    /// The verdict, if it can be given.
-    fn say(&self, say: Say, nth: usize, request: &Request, stage: Stage) -> Response {
-        let response = match say {
-            Say::Accept => Response::accept(),
-            Say::Reject => Response::reject(),
-            Say::TempFail => Response::tempfail(),
-            Say::Reply => SmtpReply::reject(format!("by {nth}")).into(),
-            Say::Discard => Response::discard(),
-            Say::Skip => Response::skip(),
-        };
-        let agreement = request.session().agreement().expect("negotiated");
-        match response.verdict().check(stage, agreement) {
-            Ok(()) => response,
-            Err(_) => Response::proceed(),
-        }
     }
 
     fn change(&self, nth: usize, request: &Request, response: Response, seen: &Seen) -> Response {
@@ -186,6 +169,23 @@ impl Plan {
         }
         edits.retain(|edit| agreement.permits(edit).is_ok());
         response.edit_all(edits)
+    }
+}
+
+/// The verdict, if it can be given.
+fn spoken(say: Say, nth: usize, request: &Request, stage: Stage) -> Response {
+    let response = match say {
+        Say::Accept => Response::accept(),
+        Say::Reject => Response::reject(),
+        Say::TempFail => Response::tempfail(),
+        Say::Reply => SmtpReply::reject(format!("by {nth}")).into(),
+        Say::Discard => Response::discard(),
+        Say::Skip => Response::skip(),
+    };
+    let agreement = request.session().agreement().expect("negotiated");
+    match response.verdict().check(stage, agreement) {
+        Ok(()) => response,
+        Err(_) => Response::proceed(),
     }
 }
 

@@ -31,7 +31,9 @@ fn chain(a: Scripted, on_failure: impl Into<OnMemberFailure>, b: Scripted) -> Ch
         .with("b", b)
 }
 
-const ACTS: [(&str, fn() -> Act); 6] = [
+type Named = (&'static str, fn() -> Act);
+
+const ACTS: [Named; 6] = [
     ("error", || Act::Fail),
     ("panic", || Act::Panic),
     ("panic later", || Act::PanicLater),

@@ -1,7 +1,7 @@
 //! Chains against an MTA in small: what goes over the wire, and what each member sees.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "what other tests use, too")]
+#[allow(dead_code, unused_imports, reason = "what other tests use, too")]
 mod common;
 
 mod apart;
