@@ -35,6 +35,8 @@ mod network;
 mod pass;
 mod prototype;
 mod running;
+#[cfg(test)]
+mod tests;
 mod time;
 
 /// Several filters that an MTA sees as one: see the [module](self).

@@ -104,7 +104,9 @@ fn run(rig: &mut Rig, case: &Case) -> Outcome {
     }
     let transcripts = (case.send)(rig);
     let smtp = transcripts.last().cloned().expect("something was sent");
-    let delivered = rig.outcome(smtp).delivered;
+    let mut delivered = rig.outcome(smtp).delivered;
+    // Of several it is not said which one is delivered first.
+    delivered.sort_by(|one, other| one.sender.cmp(&other.sender));
     rig.settle().unwrap_or_else(|error| panic!("{error}"));
     Outcome {
         replies: transcripts.iter().flat_map(replies).collect(),
