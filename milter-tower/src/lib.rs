@@ -85,7 +85,7 @@ pub use milter_core::{
 
 pub use crate::address::{Address, AddressError, BindError};
 pub use crate::chain::{
-    Chain, ChainFuture, Condition, Member, MemberFailure, NetworkError, OnMemberFailure,
+    Chain, ChainError, ChainFuture, Condition, Member, MemberFailure, NetworkError, OnMemberFailure,
 };
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};

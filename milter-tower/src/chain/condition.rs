@@ -28,7 +28,8 @@ use crate::session::Session;
 /// out.
 ///
 /// A member with one of the last two hears of the envelope when it is known that it is not left out,
-/// so it must not ask for a verdict there: one that does fails in the negotiation.
+/// so it must not ask for a verdict there: one that does fails in the negotiation, and
+/// [`Chain::check`](super::Chain::check) tells of it when the program starts.
 ///
 /// ```
 /// use milter_tower::Condition;

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use milter_core::Offer;
 use milter_core::edit::Profile;
 use tower_service::Service;
 
@@ -14,10 +15,11 @@ pub use self::condition::Condition;
 pub use self::member::{Member, MemberFailure, OnMemberFailure};
 pub use self::network::NetworkError;
 use self::running::Running;
-use crate::error::BoxError;
+use crate::error::{BoxError, Failure};
 use crate::message::Place;
-use crate::request::Request;
+use crate::request::{Event, Request};
 use crate::response::Response;
+use crate::session::{Peer, PeerAddr, Session};
 
 mod condition;
 mod content;
@@ -192,6 +194,35 @@ impl Chain {
         self
     }
 
+    /// Asks fresh clones of all members what they need, as an MTA would that offers everything. To
+    /// be called when a program starts: what is found here would have mail refused later.
+    ///
+    /// # Errors
+    ///
+    /// The first member that cannot work, and why: it fails in the negotiation, judges what comes
+    /// before its [condition](Condition) is known, or wants to change what it may only judge in a
+    /// [parallel section](Self::with_parallel).
+    pub async fn check(&self) -> Result<(), ChainError> {
+        let mut chain = self.clone();
+        let session = Session::new(Peer::new(0, PeerAddr::Other), None);
+        let mut running = Running::new(Arc::clone(&self.spec));
+        running.is_check = true;
+        let running = chain.running.insert(Arc::new(Mutex::new(running)));
+        let running = Arc::clone(running);
+        for event in [Event::Negotiate(Offer::V6), Event::Close] {
+            // What there is to know is in what it leaves.
+            let _ = chain.call(Request::new(event, session.clone())).await;
+        }
+        let failed = lock(&running).failed.take();
+        match failed {
+            None => Ok(()),
+            Some((at, failure)) => Err(ChainError {
+                member: self.names().nth(at).unwrap_or_default().to_owned(),
+                source: failure,
+            }),
+        }
+    }
+
     /// The names of the members, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.spec.members.iter().map(Member::name)
@@ -281,6 +312,26 @@ impl fmt::Debug for ChainFuture {
 // Nobody waits for it: there is one call at a time.
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A member with which a [`Chain`] cannot work.
+#[derive(Debug, thiserror::Error)]
+#[error("the member {member:?} of the chain cannot work")]
+pub struct ChainError {
+    member: String,
+    source: Failure,
+}
+
+impl ChainError {
+    /// The member's name.
+    pub fn member(&self) -> &str {
+        &self.member
+    }
+
+    /// Why it cannot work.
+    pub fn failure(&self) -> &Failure {
+        &self.source
+    }
 }
 
 /// A call of the chain was dropped in the middle of a message.

@@ -116,16 +116,16 @@ impl Running {
                     });
                 }
                 (Err(error), Some(_)) if !is_parallel => {
-                    around.log("negotiate", error.into(), policy.as_ref());
+                    self.negotiation_failed(at, session, error.into());
                     return Poll::Ready(needs);
                 }
                 (Err(error), _) => error.into(),
             },
             Err(failure) => failure,
         };
-        around.log("negotiate", failure, policy.as_ref());
         let Some(verdict) = policy else {
             live.out = Some(Scope::Connection);
+            self.negotiation_failed(at, session, failure);
             return Poll::Ready(Needs::none());
         };
         // From connect on.
@@ -134,7 +134,17 @@ impl Running {
             live.view.agree(Arc::new(agreement));
         }
         live.view.stand(Scope::Connection, verdict);
+        self.negotiation_failed(at, session, failure);
         Poll::Ready(needs)
+    }
+
+    fn negotiation_failed(&mut self, at: usize, session: &Session, failure: Failure) {
+        if self.is_check {
+            self.failed.get_or_insert((at, failure));
+        } else if let Some((_, around)) = self.member(at, session) {
+            let policy = around.member.on_failure.get(None).verdict();
+            around.log("negotiate", failure, policy.as_ref());
+        }
     }
 
     /// Whether no other member has to judge the content before this one.

@@ -22,7 +22,7 @@ use super::negotiate::Negotiation;
 use super::pass::Pass;
 use super::time::Time;
 use super::{Interrupted, Spec};
-use crate::error::BoxError;
+use crate::error::{BoxError, Failure};
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::{Mta, Session};
@@ -43,6 +43,10 @@ pub(super) struct Running {
     pub(super) judgements: Vec<(usize, Judgement)>,
     doing: Doing,
     negotiated: bool,
+    /// For a check of the chain: the first member that fails in the negotiation, and how.
+    pub(super) failed: Option<(usize, Failure)>,
+    /// Failures are kept there and not logged.
+    pub(super) is_check: bool,
     /// The number of the call that is in progress.
     call: u64,
 }
@@ -80,6 +84,8 @@ impl Running {
             judgements: Vec::new(),
             doing: Doing::Nothing,
             negotiated: false,
+            failed: None,
+            is_check: false,
             call: 0,
         }
     }

@@ -47,7 +47,7 @@ async fn held(mut chain: Chain) -> u64 {
     ];
     for event in events {
         let request = Request::new(event, session.clone());
-        tower::Service::call(&mut chain, request).await.unwrap();
+        let _ = tower::Service::call(&mut chain, request).await.unwrap();
         let running = lock(chain.running.as_ref().unwrap());
         most = most.max(running.content.hold().map_or(0, |hold| 1 + hold.body_len()));
     }

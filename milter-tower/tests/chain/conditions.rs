@@ -2,7 +2,8 @@
 
 use milter_core::{Command, MacroStage, Reply};
 use milter_tower::{
-    Actions, Chain, Condition, Event, Member, MemberFailure, Needs, Response, Settings, Stage,
+    Actions, Chain, Condition, Event, Failure, Member, MemberFailure, Needs, Response, Settings,
+    Stage,
 };
 
 use crate::common::{Log, Mta, Run, Scripted, body, connect, macros, mail, name, rcpt, start};
@@ -201,8 +202,19 @@ async fn who_is_left_out_late_lets_those_behind_go_on() {
 
 #[tokio::test]
 async fn who_judges_the_envelope_cannot_wait_for_the_content() {
-    let (a, log) = judge("never", Response::proceed());
+    let (a, _) = judge("never", Response::proceed());
     let condition = Condition::recipient(|_| true);
+    let chain = Chain::new()
+        .with("first", idle().0)
+        .with_when("a", condition.clone(), a);
+    let error = chain.check().await.unwrap_err();
+    assert_eq!(error.member(), "a");
+    assert!(
+        matches!(error.failure(), Failure::JudgesTooEarly(Stage::Connect)),
+        "{error:?}"
+    );
+    assert!(Chain::new().with("b", idle().0).check().await.is_ok());
+    let (a, log) = judge("never", Response::proceed());
     let (mut mta, run) = start(Chain::new().with_when("a", condition.clone(), a));
     mta.negotiate().await;
     assert_eq!(mta.ask(connect()).await, Reply::TempFail);

@@ -323,6 +323,8 @@ fn run(profile: &Profile, plans: &[Plan], letters: &[Letter]) -> (Session, Sessi
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_chain_does_what_its_filters_do_apart(
         plans in prop::collection::vec(plan(), 1..4),

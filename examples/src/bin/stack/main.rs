@@ -35,6 +35,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), BoxError> {
     let chain = chain(&args.block, args.footer)?;
+    chain.check().await?;
     serve(args.listen.bind().await?, chain)
         .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal())

@@ -50,5 +50,6 @@ async fn each_does_its_own() {
 
 #[tokio::test]
 async fn hard_mails_do_it_no_harm() {
+    stack().check().await.unwrap();
     survives(stack()).await;
 }
