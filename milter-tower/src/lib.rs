@@ -30,7 +30,7 @@
 //! The [`guide`] begins with [a first filter](guide::first_filter), and explains how filters work
 //! and why.
 //!
-//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`]
+//! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`](mod@message)
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
 //! All are services like the one above.
 //!
@@ -93,6 +93,7 @@ pub use crate::listener::{
     Accepted, BoundListener, ListenOptions, Listener, Listeners, Split, Stream,
 };
 pub use crate::make::Cloned;
+pub use crate::message::{Message, blocking, message, message_streaming};
 pub use crate::progress::Progress;
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;

@@ -252,6 +252,9 @@ fn a_filter_that_fits() {
         "pub struct F(pub u32);
          impl Filter for F {
              type Message = Vec<u8>;
+             fn needs(&self) -> milter_tower::Needs {
+                 milter_tower::Needs::none().event(milter_tower::Stage::Rcpt)
+             }
              async fn rcpt(&mut self, message: &mut Vec<u8>, rcpt: &Recipient, request: &Request)
                  -> Result<Response, BoxError>
              {

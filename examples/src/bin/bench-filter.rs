@@ -12,11 +12,11 @@ use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use clap::{Parser, ValueEnum};
-use milter_tower::message::{Message, message};
 use milter_tower::{
     Actions, Address, BoundListener, BoxError, Event, Filter, IntoResponse, Needs, Progress,
     Request, Response, Router, Stage, at, filter, serve,
 };
+use milter_tower::{Message, message};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tower::{Service, service_fn};

@@ -3,6 +3,7 @@
 mod builder;
 mod enhanced_code;
 mod fold;
+mod parse;
 mod wire;
 
 use std::fmt;
@@ -284,11 +285,11 @@ pub enum SmtpReplyError {
     /// There are more than 32 lines.
     #[error("the reply has {0} lines: the most is 32")]
     TooManyLines(usize),
-    /// A payload that came from a filter does not begin with a code, or not with one that
-    /// refuses, or something other than a space or `-` follows it.
+    /// A text or a payload does not begin with a code, or not with one that refuses, or something
+    /// other than a space or `-` follows it.
     #[error(
-        "the filter's reply does not begin with a code of 400 to 599 and a space or `-`: use a \
-         generic reply instead"
+        "the reply does not begin with a code of 400 to 599 and a space or `-`, as in `550 5.7.1 \
+         No such mailbox`"
     )]
     MalformedCode,
     /// A payload that came from a filter holds a NUL before its end.

@@ -111,13 +111,13 @@ impl SmtpReply {
 }
 
 /// The three digits of a code below 1000.
-fn digits(code: u16) -> [u8; 3] {
+pub(super) fn digits(code: u16) -> [u8; 3] {
     [code / 100, code / 10, code].map(|number| b"0123456789"[usize::from(number % 10)])
 }
 
 /// The code that a reply begins with: 4 or 5, two digits, and a separator or nothing
 /// (sendmail/milter.c `MILTER_CHECK_REPLYCODE`, Postfix `milter8.c` `milter8_event`).
-fn read_code(payload: &[u8]) -> Result<u16, SmtpReplyError> {
+pub(super) fn read_code(payload: &[u8]) -> Result<u16, SmtpReplyError> {
     match *payload {
         [
             class @ b'4'..=b'5',
@@ -134,7 +134,7 @@ fn read_code(payload: &[u8]) -> Result<u16, SmtpReplyError> {
 }
 
 /// A line without the code and the separator that it may begin with.
-fn strip_code(line: &[u8], code: [u8; 3]) -> &[u8] {
+pub(super) fn strip_code(line: &[u8], code: [u8; 3]) -> &[u8] {
     match line.strip_prefix(&code) {
         Some([] | [b' ' | b'-']) => &[],
         Some([b' ' | b'-', text @ ..]) => text,

@@ -117,15 +117,12 @@ pub trait Filter: Send + 'static {
     /// What belongs to one message; made anew for each. `()` if there is nothing.
     type Message: Default + Send + 'static;
 
-    /// What is asked of the MTA: all events if this is not written. An event that is not asked
-    /// for does not reach its method.
+    /// What is asked of the MTA. An event that is not asked for does not reach its method.
     ///
     /// Every event that is sent costs, most of all where the MTA waits for the answer: ask for
     /// those with a method, and [record](Needs::record) those whose method only looks. To change
-    /// messages ask for the [actions](Needs::action).
-    fn needs(&self) -> Needs {
-        Needs::all()
-    }
+    /// messages ask for the [actions](Needs::action). [`Needs::all`] asks for everything.
+    fn needs(&self) -> Needs;
 
     /// The MTA offers to work together. An answer without needs has those of
     /// [`needs`](Self::needs).

@@ -20,12 +20,16 @@ use crate::session::Peer;
 /// A service that calls a [`Filter`], which the function makes for each SMTP session.
 ///
 /// ```
-/// use milter_tower::{BoxError, Connect, Filter, Request, Response, filter};
+/// use milter_tower::{BoxError, Connect, Filter, Needs, Request, Response, Stage, filter};
 ///
 /// struct Greets;
 ///
 /// impl Filter for Greets {
 ///     type Message = ();
+///
+///     fn needs(&self) -> Needs {
+///         Needs::none().event(Stage::Connect)
+///     }
 ///
 ///     async fn connect(&mut self, client: &Connect, _: &Request) -> Result<Response, BoxError> {
 ///         println!("hello, {}", client.host());

@@ -50,7 +50,7 @@ use crate::error::BoxError;
 /// use std::sync::Arc;
 ///
 /// use milter_tower::BoxError;
-/// use milter_tower::message::{Message, message};
+/// use milter_tower::{Message, message};
 /// use tokio::sync::Semaphore;
 /// use tokio::task::spawn_blocking;
 ///

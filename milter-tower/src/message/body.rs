@@ -16,7 +16,7 @@ use super::reader::{BlockingReader, BodyReader};
 /// holds what it is a clone of: a body that outlives its message is not bounded any more.
 ///
 /// ```
-/// use milter_tower::message::{Message, message};
+/// use milter_tower::{Message, message};
 /// use tokio::io::AsyncBufReadExt;
 ///
 /// let filter = message(async |mail: Message| {

@@ -37,7 +37,7 @@ type RcptCheck = dyn Fn(Recipient, Session) -> Decision + Send + Sync;
 /// | [`decide_at`](Self::decide_at) | the end of the message |
 /// | [`memory_limit`](Self::memory_limit) | 256 KiB of a body, what is more goes to a file |
 /// | [`temp_dir`](Self::temp_dir) | the system's directory for temporary files |
-/// | [`body_limit`](Self::body_limit) | 100 MiB, larger ones are rejected |
+/// | [`body_limit`](Self::body_limit), [`without_body_limit`](Self::without_body_limit) | 100 MiB, larger ones are rejected |
 /// | [`early_verdicts`](Self::early_verdicts) | no |
 /// | [`check_rcpt`](Self::check_rcpt) | all recipients are taken |
 /// | [`actions`](Self::actions) | all that the MTA offers |
@@ -59,7 +59,7 @@ pub struct MessageFilter<B = Body> {
 /// it with [`blocking`](super::blocking).
 ///
 /// ```
-/// use milter_tower::message::{Message, message};
+/// use milter_tower::{Message, message};
 ///
 /// let filter = message(|mut mail: Message| async move {
 ///     if mail.headers().get_str("X-Spam-Flag") == Some("YES") {
@@ -180,6 +180,13 @@ impl<B> MessageFilter<B> {
         self.set(|config| (config.body_limit, config.on_large) = (bytes, on_large))
     }
 
+    /// Takes bodies of any size: what the MTA takes is bounded there (Postfix `message_size_limit`,
+    /// Sendmail `MaxMessageSize`).
+    #[must_use]
+    pub fn without_body_limit(self) -> Self {
+        self.body_limit(u64::MAX, OnLarge::Reject)
+    }
+
     /// Gives a verdict as soon as it is there: what [`body_limit`](Self::body_limit) refuses is
     /// refused when the limit is passed, and what the handler of [`message_streaming`] decides
     /// is said at once. An accepted message that is not changed is over then for this filter; the
@@ -200,7 +207,7 @@ impl<B> MessageFilter<B> {
     /// message.
     ///
     /// ```
-    /// use milter_tower::message::{Message, message};
+    /// use milter_tower::{Message, message};
     /// use milter_tower::{Recipient, Session, SmtpReply};
     ///
     /// let filter = message(async |mail: Message| mail.accept()).check_rcpt(
@@ -235,7 +242,7 @@ impl<B> MessageFilter<B> {
     ///
     /// ```
     /// use milter_tower::Actions;
-    /// use milter_tower::message::{Message, message};
+    /// use milter_tower::{Message, message};
     ///
     /// let filter = message(async |mut mail: Message| {
     ///     mail.headers_mut().append("X-Seen", "yes");

@@ -33,7 +33,7 @@ static NOBODY: LazyLock<Sender> = LazyLock::new(|| Sender::new("<>", [""; 0]));
 /// too.
 ///
 /// ```
-/// use milter_tower::message::{Message, message};
+/// use milter_tower::{Message, message};
 ///
 /// let filter = message(|mut mail: Message| async move {
 ///     if mail.headers().get_str("X-Spam-Flag") == Some("YES") {
@@ -49,7 +49,7 @@ static NOBODY: LazyLock<Sender> = LazyLock::new(|| Sender::new("<>", [""; 0]));
 /// mistake, and the message gets the failure verdict:
 ///
 /// ```
-/// use milter_tower::message::{Message, message};
+/// use milter_tower::{Message, message};
 ///
 /// let wrong = message(|mut mail: Message| async move {
 ///     mail.headers_mut().append("X-Seen", "yes");

@@ -5,7 +5,7 @@
 //! or refuses it.
 //!
 //! ```no_run
-//! use milter_tower::message::{Message, message};
+//! use milter_tower::{Message, message};
 //! use milter_tower::{Address, BoxError, SmtpReply, serve};
 //!
 //! async fn filter(mut mail: Message) -> Result<Message, SmtpReply> {

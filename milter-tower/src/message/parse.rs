@@ -80,7 +80,7 @@ impl Message {
     ///
     /// ```
     /// use milter_tower::BoxError;
-    /// use milter_tower::message::{Message, message};
+    /// use milter_tower::{Message, message};
     ///
     /// let filter = message(async |mail: Message| {
     ///     let parsed = mail.parse(10 * 1024 * 1024).await?;

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use milter_tests::session::{Part, Session, Shape};
-use milter_tower::message::{Message, message};
 use milter_tower::{Actions, Event, Needs, Request, Response, Stage, serve_connection};
+use milter_tower::{Message, message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tower::{ServiceExt, service_fn};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::message::{Incoming, Message, MessageFilter, OnLarge, message_streaming};
+use milter_tower::message::{Incoming, Message, MessageFilter, message_streaming};
 use milter_tower::{BoxError, Response, SmtpReply, Text, serve};
 use tracing::{error, info};
 
@@ -44,7 +44,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
 fn filter(maildir: Maildir) -> MessageFilter<Incoming> {
     message_streaming(move |mail| archive(mail, maildir.clone()))
         // What the mail server takes is kept, however large it is.
-        .body_limit(u64::MAX, OnLarge::Reject)
+        .without_body_limit()
         .read_only()
 }
 
