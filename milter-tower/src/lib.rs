@@ -135,7 +135,7 @@ mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// The README's program compiles.
-#[cfg(doctest)]
+/// The README's programs compile.
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
