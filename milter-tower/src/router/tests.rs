@@ -97,8 +97,17 @@ fn arguments_told_earlier_are_recorded() {
             recorded(&all),
         ),
         (
+            Router::new().on_unknown(async |_: Session| ()),
+            recorded(&all).record(Stage::Unknown),
+        ),
+        // Its last message is over by then.
+        (
             Router::new().on_close(async |_: Session| ()),
-            recorded(&all),
+            recorded(&all[..2]),
+        ),
+        (
+            Router::new().on_abort(async |_: Recipients| ()),
+            recorded(&all[2..]),
         ),
         (
             Router::new().on_rcpt(async |_: ClientIp| Response::reject()),
