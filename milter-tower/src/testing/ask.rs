@@ -24,11 +24,19 @@ impl SmtpSession {
         } = &self.dialogue;
         let leading_space = session.agreement().leading_space();
         let mut delivery = letter.finish(profile, values, leading_space);
+        let had_failed = self.failure().is_some();
         if self.in_mail {
             self.reset().await;
         }
         delivery.failures = self.failures.take();
+        delivery.failures.extend(self.failed_since(had_failed));
         delivery
+    }
+
+    /// How the filter failed, if it had not by then.
+    pub(super) fn failed_since(&self, had_failed: bool) -> Option<String> {
+        let failure = self.failure().filter(|_| !had_failed)?;
+        Some(failure.to_owned())
     }
 
     /// The message is over for the MTA.
@@ -102,6 +110,14 @@ impl SmtpSession {
         command: Command,
         recipient: Option<Recipient>,
     ) -> Answer {
+        if let Some(reply) = self
+            .refused
+            .clone()
+            .filter(|it| self.profile().is_final(it))
+        {
+            // The client is gone.
+            return Answer::new(stage, Verdict::Continue).with_reply(reply);
+        }
         let heard = match self.dialogue.ask(stage, command).await {
             Ok(heard) => heard,
             Err(why) => {

@@ -204,11 +204,12 @@ impl MockMta {
     /// ended.
     pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mut session = self.open().await;
-        let failures = session.failures.clone();
         let mut delivery = session.deliver(mail).await;
-        session.quit().await;
+        let had_failed = session.failure().is_some();
+        session.say_goodbye().await;
         // Those at the very end.
-        delivery.failures.extend(failures.take());
+        delivery.failures.extend(session.failures.take());
+        delivery.failures.extend(session.failed_since(had_failed));
         delivery
     }
 

@@ -27,7 +27,9 @@ use super::{Answer, Delivery, Failures, Fate, MtaProfile};
 /// goes on.
 ///
 /// Nothing is checked: steps in an order in which no MTA asks are sent as they are. A client
-/// that is refused may go on as well, but the filter hears no more of what it has decided.
+/// that is refused may go on as well, but the filter hears no more of what it has decided, and of
+/// nothing once the MTA has hung up (421). A filter that answers what it was not asked has
+/// [failed](Self::failure), which is found at the step after.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -336,6 +338,10 @@ impl SmtpSession {
     /// its end.
     // Q3, Q4: Postfix smtpd.c mail_reset and helo_reset before; sendmail/milter.c milter_quit
     pub async fn quit(mut self) {
+        self.say_goodbye().await;
+    }
+
+    pub(super) async fn say_goodbye(&mut self) {
         if self.profile().is_postfix() && !self.dialogue.is_waiting() {
             if self.in_mail {
                 self.reset().await;
