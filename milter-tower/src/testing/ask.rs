@@ -28,15 +28,16 @@ impl SmtpSession {
         if self.in_mail {
             self.reset().await;
         }
-        delivery.failures = self.failures.take();
-        delivery.failures.extend(self.failed_since(had_failed));
+        delivery.failures = self.failures_since(had_failed);
         delivery
     }
 
-    /// How the filter failed, if it had not by then.
-    pub(super) fn failed_since(&self, had_failed: bool) -> Option<String> {
-        let failure = self.failure().filter(|_| !had_failed)?;
-        Some(failure.to_owned())
+    /// How the filter failed, as its server saw it, and as the MTA did if not before.
+    pub(super) fn failures_since(&self, had_failed: bool) -> Vec<String> {
+        let mut failures = self.failures.take();
+        let failure = self.failure().filter(|_| !had_failed);
+        failures.extend(failure.map(str::to_owned));
+        failures
     }
 
     /// The message is over for the MTA.

@@ -205,11 +205,8 @@ impl MockMta {
     pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mut session = self.open().await;
         let mut delivery = session.deliver(mail).await;
-        let had_failed = session.failure().is_some();
-        session.say_goodbye().await;
         // Those at the very end.
-        delivery.failures.extend(session.failures.take());
-        delivery.failures.extend(session.failed_since(had_failed));
+        delivery.failures.extend(session.say_goodbye().await);
         delivery
     }
 

@@ -312,3 +312,20 @@ async fn c63_an_answer_where_none_is_due_is_found() {
     assert!(client.failure().unwrap().contains("out of step"));
     client.lose().await;
 }
+
+#[tokio::test]
+async fn failures_at_the_very_end_are_told() {
+    for profile in profiles() {
+        let open = async || {
+            let (filter, _) = scripted("close", || Act::Fail);
+            MockMta::with_profile(profile.clone(), filter).open().await
+        };
+        assert!(open().await.quit().await[0].starts_with("end: "));
+        assert!(open().await.lose().await[0].starts_with("end: "));
+        let (filter, _) = scripted("end: lost", || Act::Fail);
+        let mut client = MockMta::with_profile(profile.clone(), filter).open().await;
+        client.connect(Mail::new().connection()).await;
+        client.mail("a@example.org").await;
+        assert_eq!(client.lose().await.len(), 1);
+    }
+}
