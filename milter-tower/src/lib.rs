@@ -113,6 +113,7 @@ pub mod router;
 pub mod verdict;
 
 mod address;
+mod asked;
 mod clock;
 mod connection;
 mod error;
