@@ -4,7 +4,7 @@ use milter_core::edit::Profile;
 use milter_core::{Header, Reply};
 use milter_tower::message::{Message, MessageFilter, message};
 use milter_tower::{
-    Actions, IntoResponse, Offer, OnFailure, Settings, SmtpReply, Steps, Verdict, at,
+    Actions, Headers, IntoResponse, Offer, OnFailure, Settings, SmtpReply, Steps, Verdict, at,
 };
 
 use crate::server::{Letter, Seen, Server, lines};
@@ -57,6 +57,48 @@ async fn edits_come_to_the_same_on_both_mtas() {
         assert_eq!(mail.body(), &b"new\r\n"[..]);
         assert_eq!(mail.quarantine().unwrap(), "why");
         server.quit().await;
+    }
+}
+
+/// The message remembers what came, whatever becomes of the list that was lent out.
+#[tokio::test(start_paused = true)]
+async fn another_list_may_take_the_place_of_the_headers() {
+    let filter = editing(|mail| {
+        let without = mail
+            .headers()
+            .iter()
+            .filter(|field| !field.is_named("X-Old"));
+        let mut other: Headers = without.map(|field| field.header().clone()).collect();
+        other.prepend("X-Top", "t");
+        other.append("X-End", "e");
+        *mail.headers_mut() = other;
+    });
+    let gone = editing(|mail| drop(std::mem::take(mail.headers_mut())));
+    let back = editing(|mail| {
+        let taken = std::mem::take(mail.headers_mut());
+        *mail.headers_mut() = taken;
+    });
+    let expected = [
+        "X-Top: t",
+        "Received: from a",
+        "Subject: hello",
+        "Received: from b",
+        "X-End: e",
+    ];
+    let letter = Letter::new();
+    for (filter, count, expected) in [(filter, 4, &expected[..]), (gone, 5, &[]), (back, 0, &[])] {
+        for (mut server, profile) in [
+            (Server::new(filter.clone()).await, Profile::postfix()),
+            (Server::sendmail(filter.clone()).await, Profile::sendmail()),
+        ] {
+            let done = server.deliver(&letter).await;
+            assert_eq!(done.verdict, Reply::Accept);
+            assert_eq!(done.edits.len(), count, "{:?}", done.edits());
+            if count > 0 {
+                assert_eq!(lines(&server.delivered(&letter, &done, profile)), expected);
+            }
+            server.quit().await;
+        }
     }
 }
 
