@@ -78,6 +78,8 @@ mod filter;
 mod future;
 mod incoming;
 mod mail;
+#[cfg(feature = "mail-parser")]
+mod nesting;
 mod parse;
 mod reader;
 mod service;
