@@ -132,7 +132,7 @@ impl<B> Message<B> {
         let came = self.session.recipients();
         let (left, edited) = match &self.edits {
             None => (came, None),
-            Some(edits) => (&came[..0], Some(edits.recipients(came))),
+            Some(edits) => (&came[..0], Some(edits.recipients().iter(came))),
         };
         left.iter().chain(edited.into_iter().flatten())
     }

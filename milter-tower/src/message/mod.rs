@@ -82,6 +82,7 @@ mod mail;
 mod nesting;
 mod parse;
 mod reader;
+mod recipients;
 mod service;
 mod spool;
 mod state;

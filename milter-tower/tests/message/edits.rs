@@ -1,5 +1,7 @@
 //! Edits of a message, as two MTAs are told them.
 
+use std::time::Duration;
+
 use milter_core::edit::Profile;
 use milter_core::{Header, Reply};
 use milter_tower::message::{Message, MessageFilter, message};
@@ -139,6 +141,35 @@ async fn what_is_undone_is_not_sent() {
     let done = server.deliver(&Letter::new()).await;
     assert_eq!(done.edits(), [""; 0]);
     assert_eq!(done.verdict, Reply::Accept);
+    server.quit().await;
+}
+
+/// Each is found at once: to look through all of them for each takes minutes.
+#[tokio::test(start_paused = true)]
+async fn all_of_many_recipients_are_changed_in_no_time() {
+    let to: Vec<&str> = (0..5000)
+        .map(|n| &*format!("<User.{n}@example.net>").leak())
+        .collect();
+    let filter = editing(|mail| {
+        let begun = std::time::Instant::now();
+        for n in 0..5000 {
+            assert!(mail.remove_recipient(format!("user.{n}@example.net")));
+            mail.add_recipient(format!("new.{n}@example.net"));
+        }
+        for n in 0..4999 {
+            assert!(mail.remove_recipient(format!("New.{n}@example.net")));
+            mail.add_recipient(format!("user.{n}@example.net"));
+        }
+        assert_eq!(mail.recipients().count(), 5000);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    });
+    let mut server = Server::new(filter).await;
+    let done = server.deliver(&Letter::new().to(&to)).await;
+    let expected = [
+        "DeleteRecipient { address: \"<User.4999@example.net>\" }",
+        "AddRecipient { address: \"<new.4999@example.net>\" }",
+    ];
+    assert_eq!(done.edits(), expected);
     server.quit().await;
 }
 
