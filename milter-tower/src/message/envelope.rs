@@ -42,8 +42,16 @@ impl Edits {
         let ModificationKind::ChangeSender { address, args } = edit.kind() else {
             return;
         };
-        let sender = Sender::new(copied(address), arguments(args));
-        // The arguments that it came with are the MTA's to keep.
+        // Without new ones both MTAs keep the arguments that it came with: Postfix cleanup_milter.c
+        // cleanup_chg_from, sendmail/milter.c milter_chgfrom.
+        let all = match (args, came) {
+            (None, Some(came)) => {
+                let kept = came.args();
+                kept.iter().map(|arg| copied(arg.raw())).collect()
+            }
+            _ => arguments(args),
+        };
+        let sender = Sender::new(copied(address), all);
         let is_back = args.is_none() && came.is_some_and(|came| came.mailbox() == sender.mailbox());
         self.sender = (!is_back).then_some((sender, edit));
     }

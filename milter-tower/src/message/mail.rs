@@ -166,7 +166,8 @@ impl<B> Message<B> {
 
     /// Gives the envelope another sender; `<>` is the null sender.
     ///
-    /// An address may be given with or without `<>`.
+    /// An address may be given with or without `<>`. The MTA keeps the arguments that the sender
+    /// came with.
     pub fn set_sender(&mut self, address: impl AsRef<[u8]>) {
         self.set_sender_with_args(address, "");
     }

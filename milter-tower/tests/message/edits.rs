@@ -253,6 +253,9 @@ async fn what_is_put_back_is_put_back_whole() {
 async fn arguments_go_along() {
     let filter = editing(|mail| {
         assert_eq!(mail.sender().args().size(), Some(7));
+        // Without new ones the MTA keeps what came.
+        mail.set_sender("s@example.org");
+        assert_eq!(mail.sender().args().size(), Some(7));
         mail.set_sender_with_args("s@example.org", "RET=HDRS");
         mail.add_recipient_with_args("c@example.net", "NOTIFY=NEVER");
         assert!(mail.sender().args().size().is_none());
