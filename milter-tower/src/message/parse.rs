@@ -97,7 +97,7 @@ impl Message {
     /// # Errors
     ///
     /// As [`to_bytes`](Self::to_bytes), and if there are too many messages within the message
-    /// ([`Nested`](ToBytesError::Nested)).
+    /// ([`Nested`](ToBytesError::Nested)), or the parser panics ([`Parser`](ToBytesError::Parser)).
     ///
     /// # Panics
     ///
@@ -110,17 +110,19 @@ impl Message {
         let text = self.to_bytes(max_bytes).await?;
         let mut budget = Budget::new(max_bytes.saturating_mul(8));
         let parse = move |text: &[u8]| {
-            budget.check_encoded(text)?;
-            let parsed = mail_parser::MessageParser::default().parse(text);
-            parsed.map(|message| budget.own(message)).transpose()
+            let nested = |TooMuch| ToBytesError::Nested;
+            budget.check_encoded(text).map_err(nested)?;
+            // The parser's versions for Rust 1.85 panic at a field `Received` that ends within.
+            let parse = || mail_parser::MessageParser::default().parse(text);
+            let parsed = std::panic::catch_unwind(parse).map_err(|_| ToBytesError::Parser)?;
+            let owned = parsed.map(|message| budget.own(message));
+            owned.transpose().map_err(nested)
         };
-        let parsed = if text.len() <= 64 * 1024 {
-            parse(&text)
-        } else {
-            let parsed = tokio::task::spawn_blocking(move || parse(&text)).await;
-            parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))?
-        };
-        parsed.map_err(|TooMuch| ToBytesError::Nested)
+        if text.len() <= 64 * 1024 {
+            return parse(&text);
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&text)).await;
+        parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))?
     }
 }
 
@@ -139,6 +141,9 @@ pub enum ToBytesError {
     /// The messages within it nest too deep, or their copies would take too much.
     #[error("the messages within the message nest too deep, or are too many")]
     Nested,
+    /// The parser failed on it, which is a mistake of the parser.
+    #[error("the message cannot be parsed")]
+    Parser,
     /// Its body cannot be read.
     #[error("the message's body cannot be read")]
     Body(#[source] io::Error),
