@@ -25,11 +25,19 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     if one.eq_ignore_ascii_case(other) {
         return true;
     }
-    // Without an A-label and a letter that is not ASCII there is no other spelling.
+    if ![one, other].into_iter().any(has_spellings) {
+        return false;
+    }
     let [Some(one), Some(other)] = [one, other].map(unicode) else {
         return false;
     };
     one == other
+}
+
+/// Whether there may be another spelling than that of the ASCII letters.
+fn has_spellings(name: &[u8]) -> bool {
+    let mut parts = name.windows(4);
+    !name.is_ascii() || parts.any(|part| part.eq_ignore_ascii_case(b"xn--"))
 }
 
 /// A domain name as a key of maps and sets: two names have the same key if they are the
@@ -49,7 +57,12 @@ pub fn domain_key(name: impl AsRef<[u8]>) -> String {
     let name = name.as_ref();
     let name = name.strip_suffix(b".").unwrap_or(name);
     // What is not text has no other spelling but that of its ASCII letters.
-    unicode(name).unwrap_or_else(|| name.escape_ascii().to_string().to_ascii_lowercase())
+    unicode(name).unwrap_or_else(|| escaped_key(name))
+}
+
+/// A key of what is not text, which is that of no text: no name or address holds a NUL.
+pub(crate) fn escaped_key(name: &[u8]) -> String {
+    format!("\0{}", name.escape_ascii()).to_ascii_lowercase()
 }
 
 /// The name in Unicode and small letters, if it is text.
@@ -215,6 +228,7 @@ mod tests {
         assert!(!same_domain(b"\xff", "\u{fffd}"));
         assert!(same_domain(b"\xffA", b"\xffa"));
         assert_ne!(domain_key(b"\xff"), domain_key("\u{fffd}"));
+        assert_ne!(domain_key(b"\xff"), domain_key(r"\xff"));
         assert_eq!(domain_key(b"\xffA"), domain_key(b"\xffa"));
     }
 

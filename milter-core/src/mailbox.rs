@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memrchr};
 
+use crate::domain::escaped_key;
 use crate::{domain_key, same_domain};
 
 /// The address without `<>`.
@@ -20,7 +21,7 @@ pub(crate) fn same_mailbox(one: &[u8], other: &[u8], ignore_case: bool) -> bool 
         (Some(one), Some(other)) => same_domain(one, other),
         (one, other) => one == other,
     };
-    has_same_domain && (one.local == other.local || ignore_case && one.folded() == other.folded())
+    has_same_domain && (one.local == other.local || ignore_case && one.is_folded_as(&other))
 }
 
 /// An address as a key of maps and sets: two addresses have the same key if they are of one
@@ -68,11 +69,18 @@ impl<'a> Mailbox<'a> {
     }
 
     fn folded(&self) -> String {
-        // Bytes that are not UTF-8 are told apart before.
         match std::str::from_utf8(&self.local) {
             Ok(local) => local.to_lowercase(),
-            Err(_) => self.local.escape_ascii().to_string().to_ascii_lowercase(),
+            Err(_) => escaped_key(&self.local),
         }
+    }
+
+    /// Whether what stands before the `@` is the same but for the case.
+    fn is_folded_as(&self, other: &Self) -> bool {
+        if self.local.is_ascii() && other.local.is_ascii() {
+            return self.local.eq_ignore_ascii_case(&other.local);
+        }
+        self.folded() == other.folded()
     }
 }
 
@@ -154,6 +162,8 @@ mod tests {
             assert_ne!(mailbox_key(one), mailbox_key(other));
         }
         assert!(!same_mailbox(b"\xff@a", b"\xfe@a", true));
+        assert!(!same_mailbox(b"\xff@a", br"\xff@a", true));
+        assert_ne!(mailbox_key(b"\xff@a"), mailbox_key(br"\xff@a"));
     }
 
     #[test]

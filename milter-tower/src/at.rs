@@ -8,7 +8,12 @@
 use milter_core::Stage;
 
 mod sealed {
-    pub trait Sealed {}
+    use milter_core::Stage;
+
+    pub trait Sealed {
+        /// The last stage of which the session may know facts.
+        const KNOWN: Stage;
+    }
 }
 
 /// One of the events.
@@ -47,12 +52,14 @@ pub trait HasSender: Marker {}
 pub trait HasRecipients: Marker {}
 
 macro_rules! markers {
-    ($($(#[$doc:meta])+ $name:ident $stage:expr, [$($what:ident)*];)*) => {$(
+    ($($(#[$doc:meta])+ $name:ident $stage:expr, knows $known:ident, [$($what:ident)*];)*) => {$(
         $(#[$doc])+
         #[derive(Clone, Copy, Debug)]
         pub enum $name {}
 
-        impl sealed::Sealed for $name {}
+        impl sealed::Sealed for $name {
+            const KNOWN: Stage = Stage::$known;
+        }
 
         impl Marker for $name {
             const STAGE: Option<Stage> = $stage;
@@ -64,29 +71,29 @@ macro_rules! markers {
 
 markers! {
     /// The MTA offers to work together.
-    Negotiate None, [];
+    Negotiate None, knows Connect, [];
     /// A client connected.
-    Connect Some(Stage::Connect), [Judged HasClient];
+    Connect Some(Stage::Connect), knows Connect, [Judged HasClient];
     /// HELO or EHLO.
-    Helo Some(Stage::Helo), [Judged HasClient HasHelo];
+    Helo Some(Stage::Helo), knows Helo, [Judged HasClient HasHelo];
     /// MAIL: a message begins.
-    Mail Some(Stage::Mail), [Judged HasClient HasHelo HasSender];
+    Mail Some(Stage::Mail), knows Mail, [Judged HasClient HasHelo HasSender];
     /// RCPT: one recipient.
-    Rcpt Some(Stage::Rcpt), [Judged HasClient HasHelo HasSender HasRecipients];
+    Rcpt Some(Stage::Rcpt), knows Rcpt, [Judged HasClient HasHelo HasSender HasRecipients];
     /// DATA.
-    Data Some(Stage::Data), [Judged HasClient HasHelo HasSender HasRecipients];
+    Data Some(Stage::Data), knows Data, [Judged HasClient HasHelo HasSender HasRecipients];
     /// A header field.
-    Header Some(Stage::Header), [Judged HasClient HasHelo HasSender HasRecipients];
+    Header Some(Stage::Header), knows Header, [Judged HasClient HasHelo HasSender HasRecipients];
     /// All headers were seen.
-    EndOfHeaders Some(Stage::EndOfHeaders), [Judged HasClient HasHelo HasSender HasRecipients];
+    EndOfHeaders Some(Stage::EndOfHeaders), knows EndOfHeaders, [Judged HasClient HasHelo HasSender HasRecipients];
     /// A piece of the body.
-    Body Some(Stage::Body), [Judged HasClient HasHelo HasSender HasRecipients];
+    Body Some(Stage::Body), knows Body, [Judged HasClient HasHelo HasSender HasRecipients];
     /// The whole message was seen.
-    EndOfMessage Some(Stage::EndOfMessage), [Judged HasClient HasHelo HasSender HasRecipients];
+    EndOfMessage Some(Stage::EndOfMessage), knows EndOfMessage, [Judged HasClient HasHelo HasSender HasRecipients];
     /// A command that the MTA does not know, at any time.
-    Unknown Some(Stage::Unknown), [Judged HasClient HasHelo];
+    Unknown Some(Stage::Unknown), knows Unknown, [Judged HasClient HasHelo];
     /// A message ended.
-    MessageEnd None, [HasClient HasHelo HasSender HasRecipients];
-    /// The connection ended.
-    End None, [HasClient HasHelo];
+    MessageEnd None, knows EndOfMessage, [HasClient HasHelo HasSender HasRecipients];
+    /// The connection ended. Its last message is over by then.
+    End None, knows Helo, [HasClient HasHelo];
 }

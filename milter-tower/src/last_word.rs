@@ -28,6 +28,16 @@ impl LastWord {
         }
     }
 
+    /// What is left of it when the filter is asked at a stage: whoever is asked more of a message
+    /// did not have the last word on it (a layer let pass what it had refused).
+    pub(crate) const fn asked(self, stage: Stage) -> Self {
+        if stage.is_of_message() {
+            Self::None
+        } else {
+            self
+        }
+    }
+
     /// What a response at a stage makes of it.
     pub(crate) fn then(self, stage: Stage, response: &Response) -> Self {
         let verdict = response.verdict();
@@ -41,20 +51,20 @@ impl LastWord {
     }
 
     /// Whether the message ended by it. Only a failure puts a refusal in the place of something
-    /// else.
+    /// else; and what was given up ended by nobody's verdict.
     pub(crate) fn decided(self, outcome: &Outcome) -> bool {
-        match self {
-            Self::None => false,
-            Self::LetPass => !matches!(outcome, Outcome::Verdict(verdict) if verdict.is_refusal()),
-            Self::Refused => true,
+        match (self, outcome) {
+            (Self::LetPass, Outcome::Verdict(verdict)) => !verdict.is_refusal(),
+            (Self::Refused, Outcome::Verdict(_)) => true,
+            _ => false,
         }
     }
 }
 
 /// Whether the MTA sends all of a body whatever is said: its rest is to be taken and shown to
 /// nobody.
-pub(crate) fn cannot_skip(session: &Session) -> bool {
-    session.agreement().is_some_and(|agreed| !agreed.skip())
+pub(crate) fn takes_all(stage: Stage, session: &Session) -> bool {
+    stage == Stage::Body && session.agreement().is_some_and(|agreed| !agreed.skip())
 }
 
 /// Puts going on in the place of a skip. Whether there was one.

@@ -117,6 +117,7 @@ pub mod router;
 pub mod verdict;
 
 mod address;
+mod asked;
 mod clock;
 mod connection;
 mod error;
@@ -140,7 +141,7 @@ mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// The README's program compiles.
-#[cfg(doctest)]
+/// The README's programs compile.
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -2,13 +2,11 @@
 //!
 //! Run it, point an MTA at it (the program prints how), and send a mail.
 
-use std::convert::Infallible;
 use std::error::Error;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::{Actions, Event, Needs, Request, Response, serve};
-use tower::service_fn;
+use milter_tower::{Message, message, serve};
 
 /// Adds the header `X-Hello` to every mail
 #[derive(Parser)]
@@ -18,20 +16,16 @@ struct Args {
     listen: Listen,
 }
 
-async fn filter(request: Request) -> Result<Response, Infallible> {
-    Ok(match request.event() {
-        // Asked for nothing else, the MTA sends only the end of each message.
-        Event::Negotiate(_) => Response::needs(Needs::none().action(Actions::ADD_HEADERS)),
-        Event::EndOfMessage(_) => Response::accept().add_header("X-Hello", "from a tower service"),
-        _ => Response::proceed(),
-    })
+async fn filter(mut mail: Message) -> Message {
+    mail.headers_mut().append("X-Hello", "from a tower service");
+    mail
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     milter_examples::init_log();
     let listeners = Args::parse().listen.bind().await?;
-    serve(listeners, service_fn(filter))
+    serve(listeners, message(filter).without_body())
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())

@@ -325,6 +325,12 @@ impl Session {
         // filter is asked no more, whether it accepts or refuses the session.
         let of_session = matches!(stage, Stage::Connect | Stage::Helo);
         if ends_session || of_session && !matches!(verdict, Verdict::Continue | Verdict::Skip) {
+            // It ends a message, too, which then needs no end that the filter is told of.
+            if stage == Stage::EndOfMessage {
+                self.end_message();
+            } else if self.message.told {
+                self.message.verdict = Some(verdict.clone());
+            }
             self.final_verdict = Some(verdict.clone());
         } else if verdict == Verdict::Skip {
             self.message.skipped = Some(stage);

@@ -459,6 +459,15 @@ fn c79_an_abort_ends_what_the_filter_did_not() {
         let leaves_open = matches!(letters.last(), Some(b'R' | b'T'));
         assert_eq!(abort_after(letters, Reply::Reject), leaves_open);
     }
+    // Postfix milter8.c milter8_event closes the connection after `4`.
+    for letters in [&b"CHM"[..], b"CHMR", b"CHMRT", b"CHMRTL", b"CHMRTLNBE"] {
+        assert!(!abort_after(letters, Reply::Shutdown));
+    }
+    // HELO ends a message (Q5), and this one the session.
+    for refused in [Reply::Reject, Reply::Accept, Reply::Shutdown] {
+        assert!(!abort_after(b"CHMRH", refused));
+    }
+    assert!(abort_after(b"CHMRH", Reply::Continue));
     assert!(!abort_after(b"CH", Reply::Continue));
     assert!(!abort_after(b"CHMRTLNBE", Reply::Continue));
     assert!(!abort_after(b"CHMRTLNBE", Reply::TempFail));

@@ -120,8 +120,9 @@ pub trait Filter: Send + 'static {
     /// What is asked of the MTA. An event that is not asked for does not reach its method.
     ///
     /// Every event that is sent costs, most of all where the MTA waits for the answer: ask for
-    /// those with a method, and [record](Needs::record) those whose method only looks. To change
-    /// messages ask for the [actions](Needs::action). [`Needs::all`] asks for everything.
+    /// those with a method, and [record](Needs::record) those whose method only looks: a verdict
+    /// there is lost. To change messages ask for the [actions](Needs::action). [`Needs::all`] asks
+    /// for everything.
     fn needs(&self) -> Needs;
 
     /// The MTA offers to work together. An answer without needs has those of
@@ -202,6 +203,10 @@ pub trait Filter: Send + 'static {
 
     /// DATA. Refusing it leaves the message open.
     ///
+    /// An MTA that speaks a version of the protocol before 4 does not tell it, and mail passes
+    /// without: a filter that must not let it refuses such an offer in
+    /// [`negotiate`](Self::negotiate), or looks again at a later event.
+    ///
     /// # Errors
     ///
     /// A refusal, or the filter failed.
@@ -274,7 +279,8 @@ pub trait Filter: Send + 'static {
         std::future::ready(Ok(Response::proceed()))
     }
 
-    /// A command that the MTA does not know, at any time: in a message or not.
+    /// A command that the MTA does not know, at any time: in a message or not. MTAs tell it since
+    /// version 3 of the protocol.
     ///
     /// # Errors
     ///
@@ -308,7 +314,8 @@ pub trait Filter: Send + 'static {
     }
 
     /// A message ended, however it came. Comes once for each of which the filter saw something,
-    /// also if [`abort`](Self::abort) failed; the message's state is dropped after it.
+    /// also if [`abort`](Self::abort) failed, but not if that took all of the time that there is for
+    /// an end. The message's state is dropped after it.
     ///
     /// # Errors
     ///

@@ -4,28 +4,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use milter_core::{Stage, Stages};
+use milter_core::Stage;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tower_service::Service;
 
 use super::Filter;
+use crate::asked::{Asked, drop_verdict};
 use crate::error::BoxError;
 use crate::into_response::answer_of;
-use crate::last_word::{LastWord, cannot_skip, take_skip};
+use crate::last_word::{LastWord, take_skip, takes_all};
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::response_future::ResponseFuture;
-use crate::session::Peer;
+use crate::session::{Peer, Session};
 
 /// A service that calls a [`Filter`], which the function makes for each SMTP session.
 ///
 /// ```
-/// use milter_tower::{BoxError, Connect, Filter, Request, Response, filter};
+/// use milter_tower::{BoxError, Connect, Filter, Needs, Request, Response, Stage, filter};
 ///
 /// struct Greets;
 ///
 /// impl Filter for Greets {
 ///     type Message = ();
+///
+///     fn needs(&self) -> Needs {
+///         Needs::none().event(Stage::Connect)
+///     }
 ///
 ///     async fn connect(&mut self, client: &Connect, _: &Request) -> Result<Response, BoxError> {
 ///         println!("hello, {}", client.host());
@@ -76,7 +81,7 @@ struct State<F: Filter> {
     /// No more of the body is wanted.
     skips: bool,
     /// What the filter asked for; everything before it was asked.
-    wanted: Stages,
+    asked: Asked,
     /// A method panicked.
     is_broken: bool,
 }
@@ -91,11 +96,16 @@ impl<F: Filter> State<F> {
     }
 
     /// Writes down what the filter says, and makes of it what the MTA can take.
-    fn hear(&mut self, stage: Stage, takes_all: bool, mut response: Response) -> Response {
-        if takes_all {
+    fn hear(&mut self, stage: Stage, session: &Session, mut response: Response) -> Response {
+        if takes_all(stage, session) {
             (response, self.skips) = take_skip(response);
         }
-        self.last_word = self.last_word.then(stage, &response);
+        if self.asked.is_overruled(stage, session) {
+            response = drop_verdict(stage, response);
+        }
+        if !self.asked.is_silent(stage) {
+            self.last_word = self.last_word.then(stage, &response);
+        }
         response
     }
 }
@@ -128,7 +138,7 @@ impl<F: Filter> FilterService<F> {
                 is_used: false,
                 last_word: LastWord::None,
                 skips: false,
-                wanted: Stages::ALL,
+                asked: Asked::ALL,
                 is_broken: false,
             }))
         });
@@ -157,8 +167,9 @@ impl<F: Filter> FilterService<F> {
             lent.0.end_message();
         }
         lent.0.is_used |= stage.is_of_message();
-        let takes_all = stage == Stage::Body && cannot_skip(request.session());
-        if !lent.0.wanted.contains(stage) || takes_all && lent.0.skips {
+        lent.0.last_word = lent.0.last_word.asked(stage);
+        let is_skipped = lent.0.skips && takes_all(stage, request.session());
+        if !lent.0.asked.wants(stage) || is_skipped {
             let response = Response::proceed();
             lent.0.last_word = lent.0.last_word.then(stage, &response);
             return ResponseFuture::ready(response);
@@ -181,7 +192,7 @@ impl<F: Filter> FilterService<F> {
                         return Ok(Response::proceed());
                     };
                     let response = $call.await.or_else(answer_of)?;
-                    Ok(lent.0.hear(stage, takes_all, response))
+                    Ok(lent.0.hear(stage, request.session(), response))
                 })
             };
         }
@@ -231,7 +242,7 @@ impl<F: Filter> FilterService<F> {
             let (
                 State {
                     filter: Some(filter),
-                    wanted,
+                    asked,
                     ..
                 },
                 Event::Negotiate(offer),
@@ -242,7 +253,7 @@ impl<F: Filter> FilterService<F> {
             let answer = filter.negotiate(offer, &request).await?;
             let answer = answer.or_needs(filter.needs());
             if let Some(needs) = answer.needs_asked() {
-                *wanted = needs.wanted();
+                *asked = needs.into();
             }
             Ok(answer)
         })

@@ -129,6 +129,84 @@ fn a_filter_that_is_lent_is_not_called_and_comes_back_when_the_future_is_dropped
     assert!(ask(&mut service, rcpt()).is_ok());
 }
 
+/// Refuses each sender, without a reply, and fails at the end.
+#[derive(Default)]
+struct Refuses {
+    aborts: usize,
+}
+
+impl Filter for Refuses {
+    type Message = ();
+
+    fn needs(&self) -> Needs {
+        Needs::none().record(Stage::Mail).event(Stage::Rcpt)
+    }
+
+    async fn mail(&mut self, (): &mut (), _: &Sender, _: &Request) -> Result<Response, BoxError> {
+        Err(SmtpReply::reject("no"))?
+    }
+
+    async fn rcpt(
+        &mut self,
+        (): &mut (),
+        _: &Recipient,
+        _: &Request,
+    ) -> Result<Response, BoxError> {
+        Ok(Response::discard())
+    }
+
+    async fn end_of_message(
+        &mut self,
+        (): &mut (),
+        _: &Progress,
+        _: &Request,
+    ) -> Result<Response, BoxError> {
+        Err("broken")?
+    }
+
+    async fn abort(&mut self, (): &mut (), _: &Request) -> Result<(), BoxError> {
+        self.aborts += 1;
+        Err(format!("abort {}", self.aborts))?
+    }
+}
+
+#[test]
+fn a_verdict_that_was_lost_is_not_the_last_word() {
+    let mut service = filter(Refuses::default);
+    let ask = |service: &mut FilterService<Refuses>, request: Request| {
+        service.call(request).now_or_never().expect("an answer")
+    };
+    assert!(ask(&mut service, request(Event::Negotiate(Offer::V6))).is_ok());
+    let end = || Event::EndOfMessage(Progress::default());
+    let failed = || Outcome::Verdict(Verdict::TempFail);
+    let mut aborts = 0;
+    for (event, outcome) in [
+        (None, Outcome::Aborted),
+        (None, failed()),
+        (Some(end()), failed()),
+        // A layer lets pass what is discarded.
+        (Some(rcpt().event().clone()), Outcome::ConnectionLost),
+    ] {
+        // The server says that the verdict is lost.
+        let lost = ask(&mut service, mail()).unwrap();
+        assert!(lost.verdict().is_refusal());
+        if let Some(event) = event {
+            let _ = ask(&mut service, request(event));
+        }
+        aborts += 1;
+        let told = ask(&mut service, request(Event::MessageEnd(outcome))).unwrap_err();
+        assert_eq!(told.to_string(), format!("abort {aborts}"));
+    }
+    // A layer has the MTA wait: that changes nothing.
+    let mut session = mail().session().clone();
+    let agreement = milter_core::negotiate(&Offer::V6, &Needs::all()).unwrap();
+    session.set_agreement(std::sync::Arc::new(agreement));
+    let mut answered = |event| ask(&mut service, Request::new(event, session.clone())).unwrap();
+    let sender = Event::Mail(Sender::new("<>", [""; 0]));
+    assert_eq!(answered(sender), Response::proceed());
+    assert_eq!(answered(rcpt().event().clone()), Response::discard());
+}
+
 #[tokio::test]
 async fn a_clone_is_fresh() {
     let mut service = filter(Counts::default);

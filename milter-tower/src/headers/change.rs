@@ -1,6 +1,7 @@
 //! Changes to the list.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use milter_core::{Header, ModificationError};
 
@@ -158,7 +159,7 @@ impl Headers {
         let Some(at) = self.find(which.into()) else {
             return false;
         };
-        self.keep_original();
+        self.touch();
         self.entries.remove(at);
         true
     }
@@ -175,7 +176,7 @@ impl Headers {
         let Some(first) = self.iter().position(&mut is_unwanted) else {
             return 0;
         };
-        self.keep_original();
+        self.touch();
         let before = self.len();
         let mut places = 0..;
         self.entries
@@ -206,7 +207,7 @@ impl Headers {
         let Some(header) = self.checked(Header::checked(name, raw)) else {
             return false;
         };
-        self.keep_original();
+        self.touch();
         self.entries.insert(at, Entry { header, origin });
         true
     }
@@ -218,7 +219,7 @@ impl Headers {
         let raw = raw.unwrap_or_else(|| old.value().as_bytes());
         let header = Header::checked(name, raw);
         if let Some(header) = self.checked(header) {
-            self.keep_original();
+            self.touch();
             self.entries[at].header = header;
         }
     }
@@ -231,10 +232,17 @@ impl Headers {
     }
 
     /// To be called before anything is changed.
-    pub(super) fn keep_original(&mut self) {
-        if self.original.is_none() {
-            let shown = self.entries.iter();
-            self.original = Some(shown.map(|entry| entry.header.clone()).collect());
-        }
+    pub(super) fn touch(&mut self) {
+        self.keep_original();
+        self.is_changed = true;
+    }
+
+    /// What the MTA showed, for whoever lends the list out: it may be replaced by another then.
+    pub(crate) fn keep_original(&mut self) -> &Arc<[Header]> {
+        let entries = &self.entries;
+        self.original.get_or_insert_with(|| {
+            let shown = entries.iter();
+            shown.map(|entry| entry.header.clone()).collect()
+        })
     }
 }

@@ -10,6 +10,7 @@ mod tests;
 mod which;
 
 use std::fmt;
+use std::sync::Arc;
 
 use milter_core::{Header, ModificationError};
 
@@ -56,8 +57,10 @@ pub use self::which::Which;
 #[derive(Clone, Default)]
 pub struct Headers {
     entries: Vec<Entry>,
-    /// What the MTA showed, once something was changed. Before that the entries are just that.
-    original: Option<Box<[Header]>>,
+    /// What the MTA showed, once that was [kept](Self::keep_original). Before that the entries are
+    /// just that.
+    original: Option<Arc<[Header]>>,
+    is_changed: bool,
     /// The first change that could not be made.
     error: Option<ModificationError>,
 }
@@ -108,6 +111,7 @@ impl Headers {
                 })
                 .collect(),
             original: None,
+            is_changed: false,
             error: None,
         }
     }
@@ -182,7 +186,7 @@ impl FromIterator<Header> for Headers {
 /// Adds fields at the end, as they are.
 impl Extend<Header> for Headers {
     fn extend<I: IntoIterator<Item = Header>>(&mut self, headers: I) {
-        self.keep_original();
+        self.touch();
         self.entries.extend(headers.into_iter().map(|header| Entry {
             header,
             origin: Origin::Added,

@@ -1,7 +1,10 @@
 //! From a changed list to modifications.
 
-use milter_core::Modification;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
 use milter_core::edit::{Edited, PlanError, Planner, Profile, Unplaceable};
+use milter_core::{Header, Modification};
 
 use super::{Entry, Headers, Origin};
 
@@ -42,17 +45,60 @@ impl Headers {
         leading_space: bool,
         unplaceable: Unplaceable,
     ) -> Result<Vec<Modification>, PlanError> {
+        let planner = Planner::new(profile)
+            .leading_space(leading_space)
+            .unplaceable(unplaceable);
+        let original = self.original.as_ref();
+        self.plan_from(original.map_or(&[][..], |original| original), &planner)
+    }
+
+    /// The same, for headers that the MTA showed, whatever became of the list that they were in.
+    pub(crate) fn plan_of(
+        &self,
+        shown: &Arc<[Header]>,
+        planner: &Planner<'_>,
+    ) -> Result<Vec<Modification>, PlanError> {
+        let original = self.original.as_ref();
+        if original.is_some_and(|original| Arc::ptr_eq(original, shown)) {
+            return self.plan_from(shown, planner);
+        }
+        // Another list was put in its place. What is the same in both stays.
+        let mut places: HashMap<_, VecDeque<usize>> = HashMap::new();
+        for (place, header) in shown.iter().enumerate() {
+            places.entry(key(header)).or_default().push_back(place);
+        }
+        let mut list = Self {
+            is_changed: true,
+            ..self.clone()
+        };
+        for entry in &mut list.entries {
+            let places = places.get_mut(&key(&entry.header));
+            entry.origin = match (places.and_then(VecDeque::pop_front), entry.origin) {
+                (Some(place), _) => Origin::Shown(place),
+                (None, Origin::AddedOnTop) => Origin::AddedOnTop,
+                (None, _) => Origin::Added,
+            };
+        }
+        list.plan_from(shown, planner)
+    }
+
+    fn plan_from(
+        &self,
+        shown: &[Header],
+        planner: &Planner<'_>,
+    ) -> Result<Vec<Modification>, PlanError> {
         if let Some(error) = &self.error {
             return Err(error.clone().into());
         }
-        let Some(original) = &self.original else {
+        if !self.is_changed {
             return Ok(Vec::new());
-        };
-        Planner::new(profile)
-            .leading_space(leading_space)
-            .unplaceable(unplaceable)
-            .plan(original, self.entries.iter().map(Entry::edited))
+        }
+        planner.plan(shown, self.entries.iter().map(Entry::edited))
     }
+}
+
+fn key(header: &Header) -> (&[u8], &[u8]) {
+    (header.name().as_bytes(), header.value().as_bytes())
 }
 
 impl Entry {

@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use milter_core::{Modification, ModificationError, ModificationKind, Recipient, Sender, Text};
+use milter_core::{
+    Modification, ModificationError, ModificationKind, Recipient, Sender, Text, mailbox_key,
+};
 
 use super::body::Body;
+use super::recipients::Recipients;
 use crate::response::Response;
 
 /// What a handler changed besides headers.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     sender: Option<(Sender, Modification)>,
-    /// For each that the message came with, whether it is taken out; empty if none is.
-    removed: Vec<bool>,
-    added: Vec<(Recipient, Modification)>,
+    recipients: Recipients,
     quarantine: Option<Modification>,
     body: Option<Body>,
     /// The first edit that cannot be made.
@@ -30,16 +31,8 @@ impl Edits {
         self.body.as_ref()
     }
 
-    /// The recipients that are left of those that came, and those that were added.
-    pub(super) fn recipients<'a>(
-        &'a self,
-        came: &'a [Recipient],
-    ) -> impl Iterator<Item = &'a Recipient> {
-        came.iter()
-            .enumerate()
-            .filter(|(place, _)| !self.is_removed(*place))
-            .map(|(_, recipient)| recipient)
-            .chain(self.added.iter().map(|(recipient, _)| recipient))
+    pub(super) fn recipients(&self) -> &Recipients {
+        &self.recipients
     }
 
     pub(super) fn set_sender(&mut self, came: Option<&Sender>, address: &[u8], args: &[u8]) {
@@ -49,8 +42,16 @@ impl Edits {
         let ModificationKind::ChangeSender { address, args } = edit.kind() else {
             return;
         };
-        let sender = Sender::new(copied(address), arguments(args));
-        // The arguments that it came with are the MTA's to keep.
+        // Without new ones both MTAs keep the arguments that it came with: Postfix cleanup_milter.c
+        // cleanup_chg_from, sendmail/milter.c milter_chgfrom.
+        let all = match (args, came) {
+            (None, Some(came)) => {
+                let kept = came.args();
+                kept.iter().map(|arg| copied(arg.raw())).collect()
+            }
+            _ => arguments(args),
+        };
+        let sender = Sender::new(copied(address), all);
         let is_back = args.is_none() && came.is_some_and(|came| came.mailbox() == sender.mailbox());
         self.sender = (!is_back).then_some((sender, edit));
     }
@@ -62,15 +63,16 @@ impl Edits {
         args: Option<&[u8]>,
     ) {
         let args = args.filter(|args| !args.trim_ascii().is_empty());
+        let key = mailbox_key(address);
         // Other arguments make it another recipient: the one that came stays out.
-        if args.is_none() && self.put_back(came, address) {
+        let is_there = if args.is_none() {
+            self.recipients.put_back(came, &key)
+        } else {
+            self.recipients.has(came, &key)
+        };
+        if is_there {
             return;
         }
-        let mut there = self.recipients(came);
-        if there.any(|there| there.is_ignoring_case(address)) {
-            return;
-        }
-        drop(there);
         let edit = match args {
             None => Modification::add_recipient(address),
             Some(args) => Modification::add_recipient_with_args(address, args),
@@ -84,40 +86,12 @@ impl Edits {
             _ => return,
         };
         let recipient = Recipient::new(copied(address), arguments(args));
-        self.added.push((recipient, edit));
-    }
-
-    /// Leaves every recipient of this address that was taken out where it was. Whether there was
-    /// one.
-    fn put_back(&mut self, came: &[Recipient], address: &[u8]) -> bool {
-        let mut was_there = false;
-        for (is_removed, came) in self.removed.iter_mut().zip(came) {
-            if *is_removed && came.is_ignoring_case(address) {
-                *is_removed = false;
-                was_there = true;
-            }
-        }
-        was_there
+        self.recipients.add(key, recipient, edit);
     }
 
     /// Takes out every recipient of this address. Whether there was one.
     pub(super) fn remove_recipient(&mut self, came: &[Recipient], address: &[u8]) -> bool {
-        let added = self.added.len();
-        self.added
-            .retain(|(there, _)| !there.is_ignoring_case(address));
-        let mut was_there = self.added.len() < added;
-        self.removed.resize(came.len(), false);
-        for (is_removed, there) in self.removed.iter_mut().zip(came) {
-            if !*is_removed && there.is_ignoring_case(address) {
-                *is_removed = true;
-                was_there = true;
-            }
-        }
-        was_there
-    }
-
-    fn is_removed(&self, place: usize) -> bool {
-        self.removed.get(place).copied().unwrap_or(false)
+        self.recipients.remove(came, &mailbox_key(address))
     }
 
     pub(super) fn quarantine(&mut self, reason: &[u8]) {
@@ -143,9 +117,8 @@ impl Edits {
     /// The same as modifications.
     pub(super) fn into_response(self, mut response: Response, came: &[Recipient]) -> Response {
         response = response.edit_all(self.sender.map(|(_, edit)| edit));
-        let removed = self.removed.iter().zip(came);
         let mut told = HashSet::new();
-        for (_, recipient) in removed.filter(|(is_removed, _)| **is_removed) {
+        for recipient in self.recipients.removed(came) {
             // One that came twice goes at once.
             if !told.insert(recipient.mailbox()) {
                 continue;
@@ -153,7 +126,7 @@ impl Edits {
             // Byte for byte as it came: Q34, Postfix cleanup_milter.c cleanup_del_rcpt.
             response = response.delete_recipient(recipient.address());
         }
-        response = response.edit_all(self.added.into_iter().map(|(_, edit)| edit));
+        response = response.edit_all(self.recipients.into_added());
         if let Some(body) = self.body.as_ref().and_then(Body::in_memory) {
             response = response.edit(Modification::replace_body(body.clone()));
         }

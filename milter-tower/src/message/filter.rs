@@ -168,6 +168,9 @@ impl<B> MessageFilter<B> {
     /// How many bytes a body may have, and what becomes of messages with more: by default 100 MiB,
     /// and they are [rejected](OnLarge::Reject).
     ///
+    /// Where a handler of [`message_streaming`] decides before, its decision stands however long the
+    /// rest of the body is: none of it is kept.
+    ///
     /// ```
     /// use milter_tower::message::{Message, OnLarge, message};
     ///

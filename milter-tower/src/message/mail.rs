@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use milter_core::edit::Profile;
-use milter_core::{Agreement, Connect, Macros, Recipient, Sender, SmtpReply, Text};
+use milter_core::edit::{Planner, Profile};
+use milter_core::{Agreement, Connect, Header, Macros, Recipient, Sender, SmtpReply, Text};
 
 use super::body::Body;
 use super::config::Config;
@@ -64,6 +64,8 @@ pub struct Message<B = Body> {
     pub(super) extensions: Extensions,
     pub(super) deadline: Deadline,
     pub(super) headers: Headers,
+    /// Those that the MTA showed, once they were lent out.
+    pub(super) shown: Option<Arc<[Header]>>,
     pub(super) body: B,
     pub(super) edits: Option<Box<Edits>>,
     pub(super) config: Arc<Config>,
@@ -130,7 +132,7 @@ impl<B> Message<B> {
         let came = self.session.recipients();
         let (left, edited) = match &self.edits {
             None => (came, None),
-            Some(edits) => (&came[..0], Some(edits.recipients(came))),
+            Some(edits) => (&came[..0], Some(edits.recipients().iter(came))),
         };
         left.iter().chain(edited.into_iter().flatten())
     }
@@ -152,15 +154,20 @@ impl<B> Message<B> {
 
 /// Edits.
 impl<B> Message<B> {
-    /// The headers, to be edited.
+    /// The headers, to be edited. Another list may be put in their place: what both have in the
+    /// same order stays then.
     pub fn headers_mut(&mut self) -> &mut Headers {
         self.fate.edited();
+        if self.shown.is_none() {
+            self.shown = Some(Arc::clone(self.headers.keep_original()));
+        }
         &mut self.headers
     }
 
     /// Gives the envelope another sender; `<>` is the null sender.
     ///
-    /// An address may be given with or without `<>`.
+    /// An address may be given with or without `<>`. The MTA keeps the arguments that the sender
+    /// came with.
     pub fn set_sender(&mut self, address: impl AsRef<[u8]>) {
         self.set_sender_with_args(address, "");
     }
@@ -264,11 +271,12 @@ impl<B> Message<B> {
         if !self.fate.is_edited() {
             return Ok(response);
         }
-        response = response.edit_all(self.headers.plan(
-            self.profile(),
-            self.has_leading_space(),
-            self.config.unplaceable,
-        )?);
+        if let Some(shown) = &self.shown {
+            let planner = Planner::new(self.profile())
+                .leading_space(self.has_leading_space())
+                .unplaceable(self.config.unplaceable);
+            response = response.edit_all(self.headers.plan_of(shown, &planner)?);
+        }
         Ok(match edits {
             None => response,
             Some(edits) => edits.into_response(response, self.session.recipients()),

@@ -78,8 +78,11 @@ mod filter;
 mod future;
 mod incoming;
 mod mail;
+#[cfg(feature = "mail-parser")]
+mod nesting;
 mod parse;
 mod reader;
+mod recipients;
 mod service;
 mod spool;
 mod state;

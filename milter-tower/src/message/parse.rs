@@ -5,6 +5,8 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::mail::Message;
+#[cfg(feature = "mail-parser")]
+use super::nesting::{Budget, TooMuch};
 use crate::headers::Headers;
 
 /// How many bytes headers have as text.
@@ -74,7 +76,8 @@ impl Message {
     /// The MIME structure of the message as it is now, by the crate `mail-parser`.
     ///
     /// It is made of a copy of the message and holds another one, so three times `max_bytes` may be
-    /// taken. None if there is nothing in it that looks like a mail. A message of more than 64 KiB
+    /// taken. Each message within the message holds one more copy: these may take seven times
+    /// `max_bytes`, and nest 50 deep. None if there is nothing in it that looks like a mail. A message of more than 64 KiB
     /// is parsed on Tokio's blocking pool. Text in the character sets of East Asia is decoded if
     /// the program itself depends on `mail-parser` with its feature `full_encoding`.
     ///
@@ -93,7 +96,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// As [`to_bytes`](Self::to_bytes).
+    /// As [`to_bytes`](Self::to_bytes), and if there are too many messages within the message
+    /// ([`Nested`](ToBytesError::Nested)), or the parser panics ([`Parser`](ToBytesError::Parser)).
     ///
     /// # Panics
     ///
@@ -104,15 +108,21 @@ impl Message {
         max_bytes: usize,
     ) -> Result<Option<mail_parser::Message<'static>>, ToBytesError> {
         let text = self.to_bytes(max_bytes).await?;
-        let parse = |text: &[u8]| {
-            let parsed = mail_parser::MessageParser::default().parse(text);
-            parsed.map(mail_parser::Message::into_owned)
+        let mut budget = Budget::new(max_bytes.saturating_mul(8));
+        let parse = move |text: &[u8]| {
+            let nested = |TooMuch| ToBytesError::Nested;
+            budget.check_encoded(text).map_err(nested)?;
+            // The parser's versions for Rust 1.85 panic at a field `Received` that ends within.
+            let parse = || mail_parser::MessageParser::default().parse(text);
+            let parsed = std::panic::catch_unwind(parse).map_err(|_| ToBytesError::Parser)?;
+            let owned = parsed.map(|message| budget.own(message));
+            owned.transpose().map_err(nested)
         };
         if text.len() <= 64 * 1024 {
-            return Ok(parse(&text));
+            return parse(&text);
         }
         let parsed = tokio::task::spawn_blocking(move || parse(&text)).await;
-        parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))
+        parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))?
     }
 }
 
@@ -128,6 +138,12 @@ pub enum ToBytesError {
         /// The bytes that were allowed.
         max: usize,
     },
+    /// The messages within it nest too deep, or their copies would take too much.
+    #[error("the messages within the message nest too deep, or are too many")]
+    Nested,
+    /// The parser failed on it, which is a mistake of the parser.
+    #[error("the message cannot be parsed")]
+    Parser,
     /// Its body cannot be read.
     #[error("the message's body cannot be read")]
     Body(#[source] io::Error),

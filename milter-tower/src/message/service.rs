@@ -147,6 +147,7 @@ impl<B> MessageFilter<B> {
             extensions: parts.extensions,
             deadline: parts.deadline,
             headers: Headers::from_shown(headers, leading_space),
+            shown: None,
             body,
             edits: None,
             config: Arc::clone(&self.config),

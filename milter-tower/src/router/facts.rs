@@ -33,10 +33,9 @@ const FACTS: [Stage; 4] = [Stage::Connect, Stage::Helo, Stage::Mail, Stage::Rcpt
 
 /// The events up to `S` that facts come from, written down without a reply.
 fn facts<S: at::Marker>() -> Needs {
-    let until = S::STAGE.unwrap_or(Stage::EndOfMessage);
     FACTS
         .into_iter()
-        .filter(|stage| *stage <= until)
+        .filter(|stage| *stage <= S::KNOWN)
         .fold(Needs::none(), Needs::record)
 }
 

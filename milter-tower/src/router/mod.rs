@@ -188,6 +188,10 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
         /// message open.
         on_rcpt Rcpt;
         /// Handles DATA: [`Event::Data`](crate::Event::Data).
+        ///
+        /// An MTA that speaks a version of the protocol before 4 does not tell it, and mail passes
+        /// without: a filter that must not let it refuses such an [`Offer`](crate::Offer) in
+        /// [`on_negotiate`](Self::on_negotiate), or looks again at a later event.
         on_data Data;
         /// Handles a header field: [`Event::Header`](crate::Event::Header).
         on_header Header;
@@ -203,6 +207,7 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
         /// Here it can be changed: ask for the [`actions`](Self::actions) that do so.
         on_end_of_message EndOfMessage;
         /// Handles a command that the MTA does not know: [`Event::Unknown`](crate::Event::Unknown).
+        /// MTAs tell it since version 3 of the protocol.
         on_unknown Unknown;
     }
 
@@ -221,7 +226,8 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
     }
 
     /// Handles the end of every message, however it came:
-    /// [`Event::MessageEnd`](crate::Event::MessageEnd).
+    /// [`Event::MessageEnd`](crate::Event::MessageEnd). Also if [`on_abort`](Self::on_abort) failed,
+    /// but not if that took all of the time that there is for an end.
     #[must_use]
     pub fn on_message_end<H, A>(self, handler: H) -> Self
     where
@@ -250,7 +256,8 @@ impl<T: Clone + Send + Sync + 'static> Router<T> {
     /// The handler may take the [`Offer`](crate::Offer), and as [`Needs`] what the router needs.
     /// It returns other needs, a [`Response`](crate::Response) that
     /// [refuses](crate::Response::refuse), or nothing where the needs are right as they are. Needs
-    /// without an event keep that event from its handler.
+    /// without an event keep that event from its handler, and at an event without a reply no
+    /// handler's verdict counts.
     ///
     /// ```
     /// use milter_tower::{Actions, Needs, Offer, Response, Router};

@@ -7,6 +7,7 @@ use milter_core::{MacroStage, Needs, Stage};
 
 use super::facts::Derived;
 use super::handler::Run;
+use super::said::Said;
 use crate::request::Request;
 use crate::response::Response;
 use crate::response_future::ResponseFuture;
@@ -69,7 +70,7 @@ impl<T> Routes<T> {
         Some(route.handler.run(request, &self.state, None))
     }
 
-    pub(super) fn negotiate(&self, mut request: Request) -> ResponseFuture {
+    pub(super) fn negotiate(&self, mut request: Request, said: &mut Said) -> ResponseFuture {
         let needs = self.needs();
         if self.route(Slot::Negotiate).is_some() {
             request.extensions_mut().insert(Derived(needs.clone()));
@@ -77,9 +78,13 @@ impl<T> Routes<T> {
         let Some(handler) = self.run(Slot::Negotiate, &request) else {
             return ResponseFuture::ready(Response::needs(needs));
         };
+        let asking = said.asking();
         ResponseFuture::runs(async move {
-            let answer = handler.await?;
-            Ok(answer.or_needs(needs))
+            let answer = handler.await?.or_needs(needs);
+            if let Some(needs) = answer.needs_asked() {
+                asking.asks(needs);
+            }
+            Ok(answer)
         })
     }
 }

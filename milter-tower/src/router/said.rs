@@ -1,13 +1,16 @@
 //! What a router said of the message at hand.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use milter_core::Stage;
+use std::sync::{Arc, OnceLock};
 
-use crate::last_word::{LastWord, take_skip};
+use milter_core::{Needs, Stage};
+
+use crate::asked::{Asked, drop_verdict};
+use crate::last_word::{LastWord, take_skip, takes_all};
 use crate::request::Outcome;
 use crate::response::Response;
+use crate::session::Session;
 
 /// What was said, written down by the futures of calls. Made when it is first used.
 #[derive(Default)]
@@ -18,16 +21,32 @@ struct Facts {
     last_word: AtomicU8,
     /// No more of the body is wanted.
     skips: AtomicBool,
+    /// What was asked of the MTA, if a handler of the negotiation said that; otherwise each event
+    /// with a handler, and those with a reply whose handler may say something.
+    asked: OnceLock<Asked>,
 }
 
 impl Said {
     /// For the future of a call at this stage.
-    pub(super) fn watch(&mut self, stage: Stage, takes_all: bool) -> Watch {
+    pub(super) fn watch(&mut self, stage: Stage, session: &Session) -> Watch {
+        let said = Arc::clone(self.0.get_or_insert_default());
+        said.set_last_word(said.last_word().asked(stage));
         Watch {
-            said: Arc::clone(self.0.get_or_insert_default()),
             stage,
-            takes_all,
+            takes_all: takes_all(stage, session),
+            is_overruled: said.asked().is_overruled(stage, session),
+            said,
         }
+    }
+
+    /// For the future of the negotiation.
+    pub(super) fn asking(&mut self) -> Asking {
+        Asking(Arc::clone(self.0.get_or_insert_default()))
+    }
+
+    /// What was asked of the MTA.
+    pub(super) fn asked(&self) -> Asked {
+        self.0.as_ref().map_or(Asked::ALL, |facts| facts.asked())
     }
 
     pub(super) fn skips(&self) -> bool {
@@ -59,6 +78,20 @@ impl Facts {
     fn set_last_word(&self, word: LastWord) {
         self.last_word.store(word as u8, Ordering::Relaxed);
     }
+
+    fn asked(&self) -> Asked {
+        self.asked.get().copied().unwrap_or(Asked::ALL)
+    }
+}
+
+/// Writes down what a handler of the negotiation asks for.
+pub(super) struct Asking(Arc<Facts>);
+
+impl Asking {
+    /// There is one negotiation.
+    pub(super) fn asks(&self, needs: &Needs) {
+        let _ = self.0.asked.set(needs.into());
+    }
 }
 
 /// Writes down what a handler says.
@@ -67,6 +100,8 @@ pub(super) struct Watch {
     stage: Stage,
     /// The MTA sends all of the body whatever is said.
     takes_all: bool,
+    /// What is said does not count, though the MTA waits for it.
+    is_overruled: bool,
 }
 
 impl Watch {
@@ -77,8 +112,13 @@ impl Watch {
             (response, skips) = take_skip(response);
             self.said.skips.fetch_or(skips, Ordering::Relaxed);
         }
-        let word = self.said.last_word().then(self.stage, &response);
-        self.said.set_last_word(word);
+        if self.is_overruled {
+            response = drop_verdict(self.stage, response);
+        }
+        if !self.said.asked().is_silent(self.stage) {
+            let word = self.said.last_word().then(self.stage, &response);
+            self.said.set_last_word(word);
+        }
         response
     }
 }

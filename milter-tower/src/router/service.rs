@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::Router;
 use super::routes::{Slot, slot};
 use crate::error::BoxError;
-use crate::last_word::cannot_skip;
+use crate::last_word::takes_all;
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::response_future::ResponseFuture;
@@ -17,13 +17,17 @@ impl<T> Router<T> {
     /// Asks the handler of a stage.
     fn judge(&mut self, stage: Stage, request: &Request) -> ResponseFuture {
         let routes = &*self.routes;
-        let is_watched = stage.is_of_message() && routes.route(Slot::Abort).is_some();
-        let takes_all = stage == Stage::Body && cannot_skip(request.session());
+        let session = request.session();
+        let asked = self.said.asked();
+        let hears_aborts = stage.is_of_message() && routes.route(Slot::Abort).is_some();
+        let takes_all = takes_all(stage, session);
         if takes_all && self.said.skips() {
             return ResponseFuture::ready(Response::proceed());
         }
-        let watch = (is_watched || takes_all).then(|| self.said.watch(stage, takes_all));
-        if let Some(route) = routes.route(slot(stage)) {
+        let is_watched = hears_aborts || takes_all || asked.is_overruled(stage, session);
+        let watch = is_watched.then(|| self.said.watch(stage, session));
+        let route = routes.route(slot(stage));
+        if let Some(route) = route.filter(|_| asked.wants(stage)) {
             return route.handler.run(request, &routes.state, watch);
         }
         let response = Response::proceed();
@@ -69,7 +73,7 @@ impl<T> Service<Request> for Router<T> {
 
     fn call(&mut self, request: Request) -> ResponseFuture {
         match request.event() {
-            Event::Negotiate(_) => self.routes.negotiate(request),
+            Event::Negotiate(_) => self.routes.negotiate(request, &mut self.said),
             Event::MessageEnd(_) => self.end_message(&request),
             Event::Close => {
                 let handler = self.routes.run(Slot::Close, &request);

@@ -97,8 +97,17 @@ fn arguments_told_earlier_are_recorded() {
             recorded(&all),
         ),
         (
+            Router::new().on_unknown(async |_: Session| ()),
+            recorded(&all).record(Stage::Unknown),
+        ),
+        // Its last message is over by then.
+        (
             Router::new().on_close(async |_: Session| ()),
-            recorded(&all),
+            recorded(&all[..2]),
+        ),
+        (
+            Router::new().on_abort(async |_: Recipients| ()),
+            recorded(&all[2..]),
         ),
         (
             Router::new().on_rcpt(async |_: ClientIp| Response::reject()),
@@ -409,6 +418,66 @@ async fn an_abort_is_an_end_without_the_last_word() {
         let _ = router.call(request(Event::Close)).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), ["close"]);
     }
+}
+
+/// A request on a connection with an MTA that waits for an answer to each event.
+fn answered(event: Event) -> Request {
+    let mut session = session();
+    let agreement = milter_core::negotiate(&Offer::V6, &Needs::all()).unwrap();
+    session.set_agreement(Arc::new(agreement));
+    Request::new(event, session)
+}
+
+#[tokio::test]
+async fn who_is_asked_again_did_not_have_the_last_word() {
+    let mail = || Event::Mail(Sender::new("<>", [""; 0]));
+    let end = || Event::EndOfMessage(Progress::default());
+    let failed = || Outcome::Verdict(Verdict::TempFail);
+    // A layer lets pass what was refused at MAIL.
+    for (after, outcome) in [(rcpt(), Outcome::Aborted), (end(), failed())] {
+        let seen = Seen::default();
+        let mut router = ends(&seen)
+            .on_mail(async || Response::reject())
+            .on_end_of_message(async || Err::<(), _>("broken"));
+        let _ = router.call(request(mail())).await;
+        let _ = router.call(request(after)).await;
+        let told = router.call(request(Event::MessageEnd(outcome)));
+        assert!(told.await.is_ok());
+        assert_eq!(seen.lock().unwrap()[0], "abort");
+    }
+}
+
+#[tokio::test]
+async fn d1_what_was_not_asked_for_proceeds_where_a_layer_asks_for_more() {
+    let seen = Seen::default();
+    let mut router = ends(&seen)
+        .on_negotiate(async || {
+            let needs = Needs::none().event(Stage::Data);
+            needs.record(Stage::Mail).record(Stage::Rcpt)
+        })
+        .on_mail(async || "broken".parse::<u8>().map(|_| ()))
+        .on_rcpt(async || Response::discard())
+        .on_data(async || Response::tempfail())
+        .on_header(async |_: Header| Response::reject());
+    let asked = router.call(request(Event::Negotiate(Offer::V6))).await;
+    assert!(asked.unwrap().needs_asked().unwrap().is_silent(Stage::Rcpt));
+    let failed = router.call(answered(Event::Mail(Sender::new("<>", [""; 0]))));
+    assert!(failed.await.is_err(), "a failure is none of the MTA's");
+    for (event, expected) in [
+        (rcpt(), Response::proceed()),
+        (Event::Data, Response::tempfail()),
+        (Event::Header(Header::new("A", "b")), Response::proceed()),
+    ] {
+        assert_eq!(router.call(answered(event)).await.unwrap(), expected);
+    }
+    let given_up = Event::MessageEnd(Outcome::Verdict(Verdict::Accept));
+    assert!(router.call(answered(given_up)).await.is_ok());
+    assert_eq!(seen.lock().unwrap()[0], "abort");
+    // Without such a layer the server says that the verdict is lost.
+    assert_eq!(
+        router.call(request(rcpt())).await.unwrap(),
+        Response::discard()
+    );
 }
 
 #[tokio::test]

@@ -24,11 +24,20 @@ impl SmtpSession {
         } = &self.dialogue;
         let leading_space = session.agreement().leading_space();
         let mut delivery = letter.finish(profile, values, leading_space);
+        let had_failed = self.failure().is_some();
         if self.in_mail {
             self.reset().await;
         }
-        delivery.failures = self.failures.take();
+        delivery.failures = self.failures_since(had_failed);
         delivery
+    }
+
+    /// How the filter failed, as its server saw it, and as the MTA did if not before.
+    pub(super) fn failures_since(&self, had_failed: bool) -> Vec<String> {
+        let mut failures = self.failures.take();
+        let failure = self.failure().filter(|_| !had_failed);
+        failures.extend(failure.map(str::to_owned));
+        failures
     }
 
     /// The message is over for the MTA.
@@ -102,6 +111,14 @@ impl SmtpSession {
         command: Command,
         recipient: Option<Recipient>,
     ) -> Answer {
+        if let Some(reply) = self
+            .refused
+            .clone()
+            .filter(|it| self.profile().is_final(it))
+        {
+            // The client is gone.
+            return Answer::new(stage, Verdict::Continue).with_reply(reply);
+        }
         let heard = match self.dialogue.ask(stage, command).await {
             Ok(heard) => heard,
             Err(why) => {

@@ -86,6 +86,9 @@ impl Dialogue {
         if let Some(why) = &self.failure {
             return Err(why.clone());
         }
+        if let Some(why) = self.find_surplus().await {
+            return Err(why);
+        }
         let code = command.code();
         let is_told = self.session.decided().is_none();
         if !is_told && stage.is_of_message() && stage != Stage::Mail {
@@ -125,6 +128,20 @@ impl Dialogue {
             self.part_after(answer).await;
         }
         Ok(answer)
+    }
+
+    /// A filter that has answered what it was not asked is out of step, and given up: an MTA
+    /// would take that for the answer to its next question.
+    async fn find_surplus(&mut self) -> Option<String> {
+        if self.is_waiting() {
+            return None;
+        }
+        let surplus = self.wire.as_mut()?.surplus()?;
+        let failure = match surplus {
+            Ok(reply) => self.session.receive(reply).err()?,
+            Err(failure) => failure,
+        };
+        Some(self.fail(failure).await)
     }
 
     /// Passes over a recipient that the MTA refused.
@@ -267,13 +284,14 @@ impl Dialogue {
 
     /// An abort, whether or not one is owed.
     pub(super) async fn say_abort(&mut self) {
-        if self.wire.is_some() {
+        if self.find_surplus().await.is_none() && self.wire.is_some() {
             // A filter that is gone is found out at the next question.
             let _ = self.write([Command::Abort]).await;
         }
     }
 
     pub(super) async fn quit(&mut self) {
+        self.find_surplus().await;
         if let (Ok(frames), true) = (self.session.quit(), self.wire.is_some()) {
             // The aborts that are an MTA's habit were sent before.
             let quit = frames.into_iter().filter(|frame| *frame == Command::Quit);

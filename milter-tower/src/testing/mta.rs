@@ -204,11 +204,9 @@ impl MockMta {
     /// ended.
     pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mut session = self.open().await;
-        let failures = session.failures.clone();
         let mut delivery = session.deliver(mail).await;
-        session.quit().await;
         // Those at the very end.
-        delivery.failures.extend(failures.take());
+        delivery.failures.extend(session.say_goodbye().await);
         delivery
     }
 

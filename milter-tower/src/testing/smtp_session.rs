@@ -27,7 +27,9 @@ use super::{Answer, Delivery, Failures, Fate, MtaProfile};
 /// goes on.
 ///
 /// Nothing is checked: steps in an order in which no MTA asks are sent as they are. A client
-/// that is refused may go on as well, but the filter hears no more of what it has decided.
+/// that is refused may go on as well, but the filter hears no more of what it has decided, and of
+/// nothing once the MTA has hung up (421). A filter that answers what it was not asked has
+/// [failed](Self::failure), which is found at the step after.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -333,9 +335,14 @@ impl SmtpSession {
     }
 
     /// The client says goodbye, and the MTA does. Waits until a filter in this process has seen
-    /// its end.
+    /// its end. How the filter failed since the last [delivery](Delivery::failures), if it did.
     // Q3, Q4: Postfix smtpd.c mail_reset and helo_reset before; sendmail/milter.c milter_quit
-    pub async fn quit(mut self) {
+    pub async fn quit(mut self) -> Vec<String> {
+        self.say_goodbye().await
+    }
+
+    pub(super) async fn say_goodbye(&mut self) -> Vec<String> {
+        let had_failed = self.failure().is_some();
         if self.profile().is_postfix() && !self.dialogue.is_waiting() {
             if self.in_mail {
                 self.reset().await;
@@ -345,12 +352,16 @@ impl SmtpSession {
             }
         }
         self.dialogue.quit().await;
+        self.failures_since(had_failed)
     }
 
     /// The connection with the filter is lost, wherever the session is. Waits until a filter in
-    /// this process has seen its end.
-    pub async fn lose(mut self) {
+    /// this process has seen its end. How the filter failed since the last
+    /// [delivery](Delivery::failures), if it did.
+    pub async fn lose(mut self) -> Vec<String> {
+        let had_failed = self.failure().is_some();
         self.dialogue.close().await;
+        self.failures_since(had_failed)
     }
 }
 

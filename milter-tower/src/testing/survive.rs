@@ -4,12 +4,16 @@ use std::fmt::Write;
 
 use tower_service::Service;
 
-use super::{Delivery, Fate, MockMta, MtaProfile, nasty_mails};
-use crate::{BoxError, Request, Response};
+use super::{Answer, Delivery, Fate, Mail, MockMta, MtaProfile, SmtpSession, nasty_mails};
+use crate::{BoxError, Request, Response, Stage};
 
 /// Runs all [nasty mails](nasty_mails) over a filter, behind Postfix and behind Sendmail, and
 /// asserts that it survives them: it does not panic or fail, answers in time and with nothing that
 /// its stage does not allow, and so there is a verdict for each.
+///
+/// It has to survive nasty clients, too: they give a mail up behind each of its parts, or go away,
+/// or greet again in the middle; and a good mail then follows in the same session, where there is
+/// one.
 ///
 /// Which verdict it is does not matter. Mails [past the server's
 /// limits](super::NastyMail::is_past_limits) need none of the filter's: the server answers them.
@@ -35,7 +39,7 @@ use crate::{BoxError, Request, Response};
 /// # Panics
 ///
 /// If the filter does not survive, with the names of the mails and what happened. Each can be had
-/// alone from [`nasty_mails`], to look into it.
+/// alone from [`nasty_mails`], to look into it; what clients do, a [`SmtpSession`] can do too.
 pub async fn survives<S>(filter: S)
 where
     S: Service<Request, Response = Response, Future: Send> + Clone + Send + 'static,
@@ -43,23 +47,110 @@ where
 {
     let mut text = String::new();
     let (mut bad, mut all) = (0, 0);
+    let mut note = |name: &str, mta: &MockMta, harm: Option<String>| {
+        all += 1;
+        if let Some(what) = harm {
+            bad += 1;
+            let _ = write!(text, "\n  {name} ({}): {what}", mta.profile().name());
+        }
+    };
+    let mta = |profile| MockMta::with_profile(profile, filter.clone());
     for nasty in nasty_mails() {
         for profile in [MtaProfile::postfix(), MtaProfile::sendmail()] {
-            let mta = profile.name().to_owned();
-            let done = MockMta::with_profile(profile, filter.clone())
-                .deliver(&nasty.mail)
-                .await;
-            all += 1;
-            if let Some(what) = harm(&done) {
-                bad += 1;
-                let _ = write!(text, "\n  {} ({mta}): {what}", nasty.name);
-            }
+            let mut mta = mta(profile);
+            let done = mta.deliver(&nasty.mail).await;
+            note(nasty.name, &mta, harm(&done));
+        }
+    }
+    for (last, leaves) in flows() {
+        for profile in [MtaProfile::postfix(), MtaProfile::sendmail()] {
+            let mut mta = mta(profile);
+            let harm = bear(&mut mta, last, leaves).await;
+            note(&format!("{} behind {last}", leaves.name()), &mta, harm);
         }
     }
     assert!(
         bad == 0,
         "the filter does not survive {bad} of {all} deliveries:{text}"
     );
+}
+
+/// How a client leaves a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    GivesUp,
+    GreetsAgain,
+    IsLost,
+}
+
+impl Leaves {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::GivesUp => "a mail given up",
+            Self::GreetsAgain => "HELO again",
+            Self::IsLost => "the connection lost",
+        }
+    }
+}
+
+/// The parts of a mail, in order.
+const PARTS: [Stage; 9] = [
+    Stage::Connect,
+    Stage::Helo,
+    Stage::Mail,
+    Stage::Rcpt,
+    Stage::Data,
+    Stage::Header,
+    Stage::EndOfHeaders,
+    Stage::Body,
+    Stage::EndOfMessage,
+];
+
+/// Where clients leave, and how. They cannot greet within the content.
+fn flows() -> impl Iterator<Item = (Stage, Leaves)> {
+    let ways = [Leaves::GivesUp, Leaves::GreetsAgain, Leaves::IsLost];
+    let all = PARTS
+        .into_iter()
+        .flat_map(move |part| ways.map(|leaves| (part, leaves)));
+    all.filter(|(part, leaves)| {
+        *leaves != Leaves::GreetsAgain || *part <= Stage::Data || *part == Stage::EndOfMessage
+    })
+}
+
+/// Sends a mail as far as this part, leaves it so, and sends another one where that is possible.
+async fn bear(mta: &mut MockMta, last: Stage, leaves: Leaves) -> Option<String> {
+    let mut client = mta.open().await;
+    let (mut failures, mut what) = (Vec::new(), None);
+    for part in PARTS.into_iter().take_while(|part| *part <= last) {
+        if part == Stage::EndOfMessage {
+            let done = client.end().await;
+            what = what.or(harm(&done));
+        } else if send(&mut client, part).await.reply.is_some() {
+            break;
+        }
+    }
+    match leaves {
+        Leaves::GivesUp => failures.extend(client.abort().await.failures),
+        Leaves::GreetsAgain => drop(client.helo("again.example").await),
+        Leaves::IsLost => return what.or(client.lose().await.into_iter().next()),
+    }
+    what = what.or(harm(&client.deliver(Mail::new()).await));
+    failures.extend(client.quit().await);
+    failures.into_iter().next().or(what)
+}
+
+/// Sends a part of a mail.
+async fn send(client: &mut SmtpSession, part: Stage) -> Answer {
+    match part {
+        Stage::Connect => client.connect(Mail::new().connection()).await,
+        Stage::Helo => client.helo("client.example").await,
+        Stage::Mail => client.mail("alice@example.org").await,
+        Stage::Rcpt => client.rcpt("bob@example.net").await,
+        Stage::Data => client.data().await,
+        Stage::Header => client.header("Subject", "Hello").await,
+        Stage::EndOfHeaders => client.end_of_headers().await,
+        _ => client.body("Hello Bob!\r\n").await,
+    }
 }
 
 /// What went wrong with a mail.
@@ -158,6 +249,53 @@ mod tests {
             "the filter does not survive {} of",
             faults.len() - 1
         )));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_wrong_at_ends_is_told() {
+        let faults = faults(async |request: Request| {
+            use crate::Outcome::{Aborted, ConnectionLost};
+            if let Event::MessageEnd(Aborted | ConnectionLost) = request.event() {
+                panic!("in the middle");
+            }
+            Ok(Response::proceed())
+        })
+        .await;
+        let told = "end: the service panicked: in the middle";
+        for flow in [
+            "a mail given up behind rcpt (Postfix)",
+            "a mail given up behind body (Sendmail)",
+            "HELO again behind mail (Postfix)",
+            "HELO again behind data (Sendmail)",
+            "the connection lost behind header (Postfix)",
+        ] {
+            assert!(faults.contains(&format!("{flow}: {told}")), "{faults:#?}");
+        }
+        assert!(!faults.iter().any(|line| line.contains("behind helo")));
+        assert!(
+            !faults
+                .iter()
+                .any(|line| line.contains("behind end of message"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_wrong_with_a_second_mail_is_told() {
+        #[derive(Clone)]
+        struct Seen;
+        let faults = faults(async |request: Request| {
+            if let Event::Mail(_) = request.event() {
+                let seen = request.session().connection_data().insert(Seen);
+                assert!(seen.is_none(), "once is enough");
+            }
+            Ok(Response::proceed())
+        })
+        .await;
+        let told = "HELO again behind end of message (Sendmail): mail: the service panicked: once";
+        assert!(
+            faults.iter().any(|line| line.starts_with(told)),
+            "{faults:#?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

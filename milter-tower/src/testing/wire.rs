@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use milter_core::client::{Config, Failure, Timeout};
 use milter_core::{Command, MtaCodec, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -75,6 +75,13 @@ impl Wire {
             Ok(None) => Err(Failure::ConnectionLost),
             Err(_) => Err(Failure::Timeout(what)),
         }
+    }
+
+    /// A reply that has come already, though nothing was asked.
+    pub(super) fn surplus(&mut self) -> Option<Result<Reply, Failure>> {
+        // An end is found out at the next question.
+        let reply = self.framed.next().now_or_never().flatten()?;
+        Some(reply.map_err(|error| Failure::from(&error)))
     }
 
     /// Closes the connection and waits for a server in this process to end. Why that ended, if it

@@ -385,7 +385,7 @@ async fn a_filter_can_know_who_it_is_for() {
     );
     let mut mta = Mta::new(mta);
     let agreed = mta.negotiate().await;
-    assert_eq!(agreed.steps, Steps::empty(), "it asked for everything");
+    assert!(!agreed.steps.contains(Steps::NO_CONNECT), "it asked for it");
     let reply = mta.ask(connect()).await;
     assert_eq!(reply, Reply::Smtp(SmtpReply::reject("inside")));
     mta.quit(run).await;

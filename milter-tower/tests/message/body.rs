@@ -233,3 +233,29 @@ async fn a_blocking_handler() {
     assert_eq!(done.answer(), "TempFail");
     server.quit().await;
 }
+
+/// What the parser cannot bear ends neither the process nor the connection.
+#[cfg(feature = "mail-parser")]
+#[tokio::test(start_paused = true)]
+async fn the_parser_may_fail() {
+    use milter_tower::SmtpReply;
+    use milter_tower::message::ToBytesError;
+
+    let filter = message(async |mail: Message| {
+        let error = mail.parse(1 << 20).await.unwrap_err();
+        SmtpReply::reject(match error {
+            ToBytesError::Parser => "parser",
+            ToBytesError::Nested => "nested",
+            _ => "other",
+        })
+    });
+    let mut server = Server::new(filter).await;
+    let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(2_000);
+    for (body, word) in [("Received: from a\r\n ", "parser"), (&deep, "nested")] {
+        let mut letter = Letter::new().body([body.as_bytes().to_vec()]);
+        letter.headers.push(("Content-Type", "message/rfc822"));
+        let done = server.deliver(&letter).await;
+        assert_eq!(done.answer(), format!("550 5.7.1 {word}"));
+    }
+    server.quit().await;
+}

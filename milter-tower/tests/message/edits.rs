@@ -1,10 +1,12 @@
 //! Edits of a message, as two MTAs are told them.
 
+use std::time::Duration;
+
 use milter_core::edit::Profile;
 use milter_core::{Header, Reply};
 use milter_tower::message::{Message, MessageFilter, message};
 use milter_tower::{
-    Actions, IntoResponse, Offer, OnFailure, Settings, SmtpReply, Steps, Verdict, at,
+    Actions, Headers, IntoResponse, Offer, OnFailure, Settings, SmtpReply, Steps, Verdict, at,
 };
 
 use crate::server::{Letter, Seen, Server, lines};
@@ -60,6 +62,48 @@ async fn edits_come_to_the_same_on_both_mtas() {
     }
 }
 
+/// The message remembers what came, whatever becomes of the list that was lent out.
+#[tokio::test(start_paused = true)]
+async fn another_list_may_take_the_place_of_the_headers() {
+    let filter = editing(|mail| {
+        let without = mail
+            .headers()
+            .iter()
+            .filter(|field| !field.is_named("X-Old"));
+        let mut other: Headers = without.map(|field| field.header().clone()).collect();
+        other.prepend("X-Top", "t");
+        other.append("X-End", "e");
+        *mail.headers_mut() = other;
+    });
+    let gone = editing(|mail| drop(std::mem::take(mail.headers_mut())));
+    let back = editing(|mail| {
+        let taken = std::mem::take(mail.headers_mut());
+        *mail.headers_mut() = taken;
+    });
+    let expected = [
+        "X-Top: t",
+        "Received: from a",
+        "Subject: hello",
+        "Received: from b",
+        "X-End: e",
+    ];
+    let letter = Letter::new();
+    for (filter, count, expected) in [(filter, 4, &expected[..]), (gone, 5, &[]), (back, 0, &[])] {
+        for (mut server, profile) in [
+            (Server::new(filter.clone()).await, Profile::postfix()),
+            (Server::sendmail(filter.clone()).await, Profile::sendmail()),
+        ] {
+            let done = server.deliver(&letter).await;
+            assert_eq!(done.verdict, Reply::Accept);
+            assert_eq!(done.edits.len(), count, "{:?}", done.edits());
+            if count > 0 {
+                assert_eq!(lines(&server.delivered(&letter, &done, profile)), expected);
+            }
+            server.quit().await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_leading_space_headers_are_the_same() {
     let filter = editing(|mail| {
@@ -97,6 +141,35 @@ async fn what_is_undone_is_not_sent() {
     let done = server.deliver(&Letter::new()).await;
     assert_eq!(done.edits(), [""; 0]);
     assert_eq!(done.verdict, Reply::Accept);
+    server.quit().await;
+}
+
+/// Each is found at once: to look through all of them for each takes minutes.
+#[tokio::test(start_paused = true)]
+async fn all_of_many_recipients_are_changed_in_no_time() {
+    let to: Vec<&str> = (0..5000)
+        .map(|n| &*format!("<User.{n}@example.net>").leak())
+        .collect();
+    let filter = editing(|mail| {
+        let begun = std::time::Instant::now();
+        for n in 0..5000 {
+            assert!(mail.remove_recipient(format!("user.{n}@example.net")));
+            mail.add_recipient(format!("new.{n}@example.net"));
+        }
+        for n in 0..4999 {
+            assert!(mail.remove_recipient(format!("New.{n}@example.net")));
+            mail.add_recipient(format!("user.{n}@example.net"));
+        }
+        assert_eq!(mail.recipients().count(), 5000);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    });
+    let mut server = Server::new(filter).await;
+    let done = server.deliver(&Letter::new().to(&to)).await;
+    let expected = [
+        "DeleteRecipient { address: \"<User.4999@example.net>\" }",
+        "AddRecipient { address: \"<new.4999@example.net>\" }",
+    ];
+    assert_eq!(done.edits(), expected);
     server.quit().await;
 }
 
@@ -179,6 +252,9 @@ async fn what_is_put_back_is_put_back_whole() {
 #[tokio::test(start_paused = true)]
 async fn arguments_go_along() {
     let filter = editing(|mail| {
+        assert_eq!(mail.sender().args().size(), Some(7));
+        // Without new ones the MTA keeps what came.
+        mail.set_sender("s@example.org");
         assert_eq!(mail.sender().args().size(), Some(7));
         mail.set_sender_with_args("s@example.org", "RET=HDRS");
         mail.add_recipient_with_args("c@example.net", "NOTIFY=NEVER");

@@ -250,3 +250,82 @@ async fn a_filter_that_goes_away() {
     let done = mta.deliver(Mail::new()).await;
     assert!(failed(&done.fate).contains("ended"), "{done}");
 }
+
+/// A second answer would be taken for that to the next question.
+#[tokio::test(start_paused = true)]
+async fn q25_a_filter_that_answers_what_it_was_not_asked_is_given_up() {
+    for (letter, found_at) in [
+        (b'C', Some(Stage::Helo)),
+        (b'M', Some(Stage::Rcpt)),
+        (b'R', Some(Stage::Data)),
+        (b'L', Some(Stage::EndOfHeaders)),
+        (b'B', Some(Stage::EndOfMessage)),
+        (b'E', None),
+    ] {
+        for profile in [MtaProfile::postfix(), MtaProfile::sendmail()] {
+            let shown = format!("{} at {}", profile.name(), char::from(letter));
+            let (mut mta, _) = answering(profile, Needs::all(), move |frame| {
+                let is_twice = frame.code() == letter;
+                vec![Reply::Continue; if is_twice { 2 } else { 1 }]
+            });
+            let mail = Mail::new().without_headers().header("Subject", "one");
+            let done = mta.deliver(mail).await;
+            let failed = match found_at {
+                Some(_) => failed(&done.fate),
+                None => done.failures.first().expect("found at the end"),
+            };
+            assert!(failed.contains("out of step"), "{shown}: {done}");
+            let ended_at = found_at.unwrap_or(Stage::EndOfMessage);
+            assert_eq!(done.ended_at, Some(ended_at), "{shown}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c63_an_answer_where_none_is_due_is_found() {
+    let needs = Needs::none().record(Stage::Mail).event(Stage::Rcpt);
+    let (mta, io) = tokio::io::duplex(64 * 1024);
+    let filter = async move {
+        use futures::{SinkExt, StreamExt};
+        let mut framed = tokio_util::codec::Framed::new(io, milter_core::FilterCodec::new());
+        while let Some(Ok(frame)) = framed.next().await {
+            let reply = match &frame {
+                Command::Negotiate(offer) => {
+                    let agreed = milter_core::negotiate(offer, &needs).expect("agreed");
+                    Reply::Negotiate(agreed.to_reply())
+                }
+                frame if frame.stage().is_some() => Reply::Continue,
+                _ => continue,
+            };
+            if framed.send(&reply).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::spawn(filter);
+    let mut client = MockMta::over(MtaProfile::postfix(), mta).open().await;
+    client.mail("a@example.org").await;
+    assert_eq!(client.failure(), None);
+    // The answer to MAIL may have come by now.
+    sleep(Duration::from_millis(1)).await;
+    client.rcpt("b@example.net").await;
+    assert!(client.failure().unwrap().contains("out of step"));
+    client.lose().await;
+}
+
+#[tokio::test]
+async fn failures_at_the_very_end_are_told() {
+    for profile in profiles() {
+        let open = async || {
+            let (filter, _) = scripted("close", || Act::Fail);
+            MockMta::with_profile(profile.clone(), filter).open().await
+        };
+        assert!(open().await.quit().await[0].starts_with("end: "));
+        assert!(open().await.lose().await[0].starts_with("end: "));
+        let (filter, _) = scripted("end: lost", || Act::Fail);
+        let mut client = MockMta::with_profile(profile.clone(), filter).open().await;
+        client.connect(Mail::new().connection()).await;
+        client.mail("a@example.org").await;
+        assert_eq!(client.lose().await.len(), 1);
+    }
+}

@@ -225,3 +225,32 @@ async fn unknown_commands() {
     // DATA is as old as unknown commands.
     assert_eq!(log.count("data"), 1);
 }
+
+/// Sendmail srvrsmtp.c and Postfix smtpd.c hang up: nothing comes of the client after that.
+#[tokio::test]
+async fn after_421_the_filter_is_asked_no_more() {
+    for profile in profiles() {
+        let gone = SmtpReply::builder(421).line("gone").build().unwrap();
+        let (filter, log) = answering("rcpt", move || Act::Answer(Response::from(gone.clone())));
+        let mut client = MockMta::with_profile(profile, filter).open().await;
+        client.connect(Mail::new().connection()).await;
+        client.helo("client.example").await;
+        client.mail("a@example.org").await;
+        client.rcpt("b@example.net").await;
+        assert_eq!(client.data().await.reply.unwrap().code(), 421);
+        client.header("Subject", "hello").await;
+        client.end_of_headers().await;
+        client.body("text\r\n").await;
+        let done = client.end().await;
+        assert_eq!(
+            (done.reply().unwrap().code(), done.ended_at),
+            (421, Some(Stage::Rcpt))
+        );
+        client.helo("again.example").await;
+        client.quit().await;
+        for (what, count) in [("helo", 1), ("rcpt", 1), ("data", 0), ("end of message", 0)] {
+            assert_eq!(log.count(what), count, "{what}");
+        }
+        assert_eq!(log.all().last().unwrap(), "close");
+    }
+}

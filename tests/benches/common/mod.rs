@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use milter_tests::session::{Part, Session, Shape};
-use milter_tower::{Actions, Chain, Event, Needs, Request, Response, Stage, serve_connection};
-use milter_tower::{Message, message};
+use milter_tower::{
+    Actions, Chain, Event, IntoResponse, Message, Needs, Request, Response, Router, Stage, at,
+    message, serve_connection,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tower::{ServiceExt, service_fn};
@@ -25,29 +27,38 @@ pub(crate) enum Mode {
     NoReply,
     /// The same, by a filter that sees whole messages.
     Message,
+    /// Answers every event, by a router.
+    Router,
+    /// Answers the end of the message alone, by a router.
+    SilentRouter,
     /// Three that answer every event, one after the other.
     Chain,
     /// Three that answer the end of the message alone.
-    ChainNoReply,
+    SilentChain,
 }
 
 /// What is measured: name, mode, bytes of the body.
 pub(crate) type Scenario = (&'static str, Mode, usize);
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 7] = [
+pub(crate) const SCENARIOS: [Scenario; 9] = [
     ("noop", Mode::Noop, 4096),
     ("addheader", Mode::AddHeader, 4096),
     ("nr", Mode::NoReply, 4096),
     ("body 1 MiB", Mode::Noop, 1 << 20),
+    ("router", Mode::Router, 4096),
+    ("router, nr", Mode::SilentRouter, 4096),
     ("message", Mode::Message, 4096),
     ("chain", Mode::Chain, 4096),
-    ("chain nr", Mode::ChainNoReply, 4096),
+    ("chain, nr", Mode::SilentChain, 4096),
 ];
 
 /// The session of a scenario.
 pub(crate) fn session((_, mode, body): Scenario) -> Session {
-    let no_reply = matches!(mode, Mode::NoReply | Mode::Message | Mode::ChainNoReply);
+    let no_reply = matches!(
+        mode,
+        Mode::NoReply | Mode::Message | Mode::SilentRouter | Mode::SilentChain
+    );
     Session::new(Shape { no_reply, body })
 }
 
@@ -67,27 +78,55 @@ pub(crate) fn runtime() -> Runtime {
 /// Serves one connection with so many messages.
 pub(crate) async fn serve(mode: Mode, session: &'static Session, messages: u64) {
     let mta = Mta::new(session, messages);
-    let result = if mode == Mode::Message {
-        let filter = message(async |mail: Message| mail.accept());
-        // The mail server sends all, whatever is asked for.
-        let filter = filter.map_response(|response| match response.needs_asked() {
-            Some(_) => response.widen(&all_recorded()),
-            None => response,
-        });
-        serve_connection(mta, filter).await
-    } else {
-        let filter = service_fn(move |request: Request| async move {
-            Ok::<_, Infallible>(answer(mode, &request))
-        });
-        if matches!(mode, Mode::Chain | Mode::ChainNoReply) {
+    let result = match mode {
+        Mode::Message => {
+            let filter = message(async |mail: Message| mail.accept());
+            // The mail server sends all, whatever is asked for.
+            let filter = filter.map_response(|response| match response.needs_asked() {
+                Some(_) => response.widen(&all_recorded()),
+                None => response,
+            });
+            serve_connection(mta, filter).await
+        }
+        Mode::Router => serve_connection(mta, router(Response::proceed)).await,
+        Mode::SilentRouter => serve_connection(mta, router(|| ())).await,
+        Mode::Noop | Mode::AddHeader | Mode::NoReply => {
+            let filter = service_fn(move |request: Request| async move {
+                Ok::<_, Infallible>(answer(mode, &request))
+            });
+            serve_connection(mta, filter).await
+        }
+        Mode::Chain | Mode::SilentChain => {
+            let filter = service_fn(move |request: Request| async move {
+                Ok::<_, Infallible>(answer(mode, &request))
+            });
             let members = ["a", "b", "c"].into_iter();
             let chain = members.fold(Chain::new(), |chain, name| chain.with(name, filter));
             serve_connection(mta, chain).await
-        } else {
-            serve_connection(mta, filter).await
         }
     };
     result.expect("the session goes well");
+}
+
+/// A router with a handler for every event.
+fn router<A>(go_on: fn() -> A) -> Router
+where
+    A: Send + 'static,
+    A: IntoResponse<at::Connect> + IntoResponse<at::Helo> + IntoResponse<at::Unknown>,
+    A: IntoResponse<at::Mail> + IntoResponse<at::Rcpt> + IntoResponse<at::Data>,
+    A: IntoResponse<at::Header> + IntoResponse<at::EndOfHeaders> + IntoResponse<at::Body>,
+{
+    Router::new()
+        .on_connect(move || async move { go_on() })
+        .on_helo(move || async move { go_on() })
+        .on_mail(move || async move { go_on() })
+        .on_rcpt(move || async move { go_on() })
+        .on_data(move || async move { go_on() })
+        .on_header(move || async move { go_on() })
+        .on_end_of_headers(move || async move { go_on() })
+        .on_body(move || async move { go_on() })
+        .on_unknown(move || async move { go_on() })
+        .on_end_of_message(async || Response::accept())
 }
 
 fn all_recorded() -> Needs {
@@ -101,7 +140,7 @@ fn answer(mode: Mode, request: &Request) -> Response {
             Mode::AddHeader => Needs::none()
                 .events(Stage::ALL)
                 .action(Actions::ADD_HEADERS),
-            Mode::NoReply | Mode::Message | Mode::ChainNoReply => all_recorded(),
+            _ => all_recorded(),
         }),
         Event::EndOfMessage(_) if mode == Mode::AddHeader => {
             Response::accept().add_header("X-Bench", "seen")
