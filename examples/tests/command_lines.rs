@@ -3,11 +3,12 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
     env!("CARGO_BIN_EXE_reject-list"),
+    env!("CARGO_BIN_EXE_stack"),
 ];
 
 /// Runs a program that ends by itself.
@@ -41,7 +42,7 @@ fn each_tells_what_it_cannot_use() {
     fs::write(&broken, "# fine\nnonsense here\n").unwrap();
     fs::write(&empty, "\n").unwrap();
     let below_a_file = path("empty/archive");
-    let [add_headers, archive, disclaimer, reject_list] = PROGRAMS;
+    let [add_headers, archive, disclaimer, reject_list, stack] = PROGRAMS;
     for (program, args, wanted) in [
         (add_headers, &[][..], "error: nothing is to be done"),
         (
@@ -62,6 +63,7 @@ fn each_tells_what_it_cannot_use() {
             "error: ",
         ),
         (reject_list, &["--list", &missing], "missing: No such file"),
+        (stack, &["--block", "192.0.2"], "\"192.0.2\" is no network"),
         (
             reject_list,
             &["--list", &broken],

@@ -72,6 +72,20 @@ pub enum Failure {
     /// A service that replaces a broken one needs more than was negotiated.
     #[error("the service that replaces a broken one needs what was not negotiated")]
     Unfit,
+    /// A member of a chain refuses to work on the connection, which the chain cannot do without
+    /// the others.
+    #[error("the service refuses to work on this connection")]
+    Refuses,
+    /// A member of a chain asks for a verdict before it is known whether the member sees the
+    /// message.
+    #[error("the member's condition is known only when the content comes, but it judges {0}")]
+    JudgesTooEarly(milter_core::Stage),
+    /// What a chain held for the service could not be read.
+    #[error("what was held of the message cannot be read")]
+    Held(#[source] std::io::Error),
+    /// The MTA does not offer what a member of a chain cannot work without.
+    #[error(transparent)]
+    Negotiation(#[from] NegotiationError),
     /// The service answered the negotiation with something else than its needs.
     #[error("the negotiation is answered with needs, not with {0}")]
     NotNeeds(&'static str),

@@ -128,7 +128,8 @@ type SharedValues = Vec<(TypeId, Box<dyn Any + Send>)>;
 /// Values by their type, at most one of each, shared by everything that belongs to one message
 /// or one connection.
 ///
-/// All clones see the same values. The store is made when the first value is inserted. See
+/// All clones see the same values. The store is made when the first value is inserted. What is
+/// not found there is looked for in the store [around it](Self::outer), if there is one. See
 /// [`Session::message_data`](crate::Session::message_data) and
 /// [`Session::connection_data`](crate::Session::connection_data).
 ///
@@ -145,9 +146,40 @@ type SharedValues = Vec<(TypeId, Box<dyn Any + Send>)>;
 pub struct Shared {
     /// None until there is a value, or a clone that is to see the same ones.
     values: OnceLock<Arc<Mutex<SharedValues>>>,
+    /// Where else to look.
+    outer: Option<Arc<Shared>>,
 }
 
 impl Shared {
+    /// A store of its own that shows what this one has, too.
+    pub(crate) fn within(outer: &Self) -> Self {
+        Self {
+            values: OnceLock::new(),
+            outer: Some(Arc::new(outer.clone())),
+        }
+    }
+
+    /// The store around this one: for a member of a [`Chain`](crate::Chain) that of the chain,
+    /// which all its members look into. Elsewhere this one itself.
+    ///
+    /// What is inserted here is for those behind as well:
+    ///
+    /// ```
+    /// # use milter_tower::{Request, Session};
+    /// #[derive(Clone)]
+    /// struct Score(u32);
+    ///
+    /// fn tell(session: &Session, score: u32) {
+    ///     session.message_data().outer().insert(Score(score));
+    /// }
+    /// fn told(session: &Session) -> Option<u32> {
+    ///     session.message_data().get().map(|Score(score)| score)
+    /// }
+    /// ```
+    pub fn outer(&self) -> &Self {
+        self.outer.as_deref().unwrap_or(self)
+    }
+
     /// Keeps a value, and returns the one of the same type that it replaces.
     pub fn insert<T: Send + 'static>(&self, value: T) -> Option<T> {
         self.lock(|values| {
@@ -166,8 +198,14 @@ impl Shared {
     ///
     /// The values are locked meanwhile: do not use them again within the function.
     pub fn with_mut<T: Send + 'static, R>(&self, with: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.values.get()?;
-        self.lock(|values| find(values).map(with))
+        let mut with = Some(with);
+        let found = self.values.get().and_then(|_| {
+            self.lock(|values| find(values).and_then(|value| Some((with.take()?)(value))))
+        });
+        match (found, with, &self.outer) {
+            (None, Some(with), Some(outer)) => outer.with_mut(with),
+            (found, ..) => found,
+        }
     }
 
     /// What a function makes of the value of a type, which is made with `T::default` first if
@@ -207,6 +245,7 @@ impl Clone for Shared {
         let values = self.values.get_or_init(Arc::default);
         Self {
             values: Arc::clone(values).into(),
+            outer: self.outer.clone(),
         }
     }
 }

@@ -84,6 +84,9 @@ pub use milter_core::{
 };
 
 pub use crate::address::{Address, AddressError, BindError};
+pub use crate::chain::{
+    Chain, ChainError, ChainFuture, Condition, Member, MemberFailure, NetworkError, OnMemberFailure,
+};
 pub use crate::error::{BoxError, ConnectionError, Failure};
 pub use crate::extensions::{Extensions, Shared};
 pub use crate::filter::{Filter, FilterService, filter, filter_with_peer};
@@ -107,6 +110,7 @@ pub use crate::session::{Auth, Mta, Peer, PeerAddr, Session, Tls};
 pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
 pub mod at;
+pub mod chain;
 pub mod filter;
 pub mod guide;
 pub mod router;
@@ -124,6 +128,7 @@ mod into_response;
 mod last_word;
 mod listener;
 mod make;
+mod member;
 pub mod message;
 mod progress;
 mod request;

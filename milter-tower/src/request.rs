@@ -44,6 +44,16 @@ impl Request {
         }
     }
 
+    /// The same request as a member of a chain sees it.
+    pub(crate) fn for_member(&self, session: Session, deadline: Deadline) -> Self {
+        Self {
+            event: self.event.clone(),
+            session,
+            extensions: self.extensions.clone(),
+            deadline,
+        }
+    }
+
     /// What happened.
     pub fn event(&self) -> &Event {
         &self.event
@@ -142,7 +152,11 @@ impl Deadline {
 
     /// The time that is left; zero if it has passed.
     pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.remaining_at(Instant::now())
+    }
+
+    pub(crate) fn remaining_at(self, now: Instant) -> Duration {
+        self.0.saturating_duration_since(now)
     }
 
     /// The point in time; `.into()` makes of it what [`tokio::time::timeout_at`] takes.

@@ -10,14 +10,23 @@ use milter_core::{
     Agreement, ClientAddr, Connect, Helo, MacroStage, Macros, Recipient, Sender, Text,
 };
 
+use self::apart::Own;
 use crate::extensions::Shared;
+
+mod apart;
+
+pub(crate) use self::apart::Apart;
 
 /// What is known of a session at the time of an event: a snapshot, cheap to clone and to keep.
 ///
 /// What the filter declined in the negotiation is not known: without MAIL there is no
 /// [`sender`](Self::sender).
 #[derive(Clone)]
-pub struct Session(Arc<Facts>);
+pub struct Session {
+    facts: Arc<Facts>,
+    /// What a member of a chain has for itself.
+    own: Option<Arc<Own>>,
+}
 
 #[derive(Clone)]
 struct Facts {
@@ -48,7 +57,7 @@ impl Session {
     ///
     /// `mta` is what the other side is known to be; without it the session finds out.
     pub fn new(peer: Peer, mta: Option<Mta>) -> Self {
-        Self(Arc::new(Facts {
+        let facts = Arc::new(Facts {
             connection: Arc::new(Connection {
                 peer,
                 mta_is_set: mta.is_some(),
@@ -63,22 +72,26 @@ impl Session {
             recipients: Vec::new(),
             recipient_bytes: 0,
             macros: Macros::default(),
-        }))
+        });
+        Self { facts, own: None }
     }
 
     /// The MTA at the other end of the connection.
     pub fn peer(&self) -> &Peer {
-        &self.0.connection.peer
+        &self.facts.connection.peer
     }
 
     /// Which MTA this is: as configured, or as its macro `v` says.
     pub fn mta(&self) -> Mta {
-        self.0.mta
+        self.facts.mta
     }
 
     /// What was negotiated; none before the negotiation is over.
     pub fn agreement(&self) -> Option<&Agreement> {
-        self.0.agreement.as_deref()
+        match &self.own {
+            Some(own) => own.agreement().map(|agreement| &**agreement),
+            None => self.facts.agreement.as_deref(),
+        }
     }
 
     /// The client's connection: its host name and address.
@@ -86,7 +99,7 @@ impl Session {
     /// The filter must have asked for [`Stage::Connect`](milter_core::Stage::Connect), or
     /// [recorded](milter_core::Needs::record) it.
     pub fn client(&self) -> Option<&Connect> {
-        self.0.client.as_deref()
+        self.facts.client.as_deref()
     }
 
     /// The client's IP address, if it has one and it is known.
@@ -102,7 +115,7 @@ impl Session {
     /// The filter must have asked for [`Stage::Helo`](milter_core::Stage::Helo), or
     /// [recorded](milter_core::Needs::record) it.
     pub fn helo(&self) -> Option<Text<'_>> {
-        self.0.helo.as_ref().map(Helo::name)
+        self.facts.helo.as_ref().map(Helo::name)
     }
 
     /// The client's TLS connection, if it has one and the MTA tells of it.
@@ -136,7 +149,7 @@ impl Session {
     /// The filter must have asked for [`Stage::Mail`](milter_core::Stage::Mail), or
     /// [recorded](milter_core::Needs::record) it.
     pub fn sender(&self) -> Option<&Sender> {
-        self.0.sender.as_ref()
+        self.facts.sender.as_ref()
     }
 
     /// The message's recipients that this filter was shown and did not refuse, in order.
@@ -148,7 +161,8 @@ impl Session {
     /// The filter must have asked for [`Stage::Rcpt`](milter_core::Stage::Rcpt), or
     /// [recorded](milter_core::Needs::record) it.
     pub fn recipients(&self) -> &[Recipient] {
-        &self.0.recipients
+        let own = self.own.as_ref().and_then(|own| own.recipients());
+        own.unwrap_or(&self.facts.recipients)
     }
 
     /// The message's queue id. Sendmail has one from MAIL on, Postfix from the first accepted
@@ -161,17 +175,29 @@ impl Session {
 
     /// The macros that the MTA sent.
     pub fn macros(&self) -> &Macros {
-        &self.0.macros
+        &self.facts.macros
     }
 
     /// The values that belong to the connection, shared by all its requests.
+    ///
+    /// Each member of a [`Chain`](crate::Chain) has its own, and finds in it what the chain has
+    /// too: see [`Shared::outer`].
     pub fn connection_data(&self) -> &Shared {
-        &self.0.connection_data
+        match &self.own {
+            Some(own) => own.connection_data(&self.facts),
+            None => &self.facts.connection_data,
+        }
     }
 
     /// The values that belong to the message, shared by all its requests and gone with it.
+    ///
+    /// Each member of a [`Chain`](crate::Chain) has its own, and finds in it what the chain has
+    /// too: see [`Shared::outer`].
     pub fn message_data(&self) -> &Shared {
-        &self.0.message_data
+        match &self.own {
+            Some(own) => own.message_data(&self.facts),
+            None => &self.facts.message_data,
+        }
     }
 }
 
@@ -179,7 +205,7 @@ impl Session {
 impl Session {
     fn facts(&mut self) -> &mut Facts {
         // Copies only if a filter keeps a snapshot.
-        Arc::make_mut(&mut self.0)
+        Arc::make_mut(&mut self.facts)
     }
 
     pub(crate) fn set_agreement(&mut self, agreement: Arc<Agreement>) {
@@ -211,7 +237,7 @@ impl Session {
 
     /// How many bytes an MTA made this hold.
     pub(crate) fn held_bytes(&self) -> usize {
-        let facts = &*self.0;
+        let facts = &*self.facts;
         facts
             .client
             .as_ref()
@@ -263,11 +289,11 @@ impl Session {
     }
 
     pub(crate) fn connect(&self) -> Option<Arc<Connect>> {
-        self.0.client.clone()
+        self.facts.client.clone()
     }
 
     pub(crate) fn greeting(&self) -> Option<Helo> {
-        self.0.helo.clone()
+        self.facts.helo.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A mail server with `control` filters before it and a sink behind it.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::wait::PATIENCE;
 pub struct Setup {
     /// How many `control` filters stand before the server.
     pub filters: usize,
+    /// Whether the `control` filters are one process, as a chain.
+    pub chained: bool,
     /// How many [`Scripted`] filters stand before those.
     pub scripted: usize,
     /// Whether the `control` filters listen on unix sockets instead of TCP.
@@ -52,6 +55,7 @@ impl Default for Setup {
         } = Config::default();
         Self {
             filters: 1,
+            chained: false,
             scripted: 0,
             unix: false,
             non_smtp,
@@ -64,15 +68,20 @@ impl Default for Setup {
 /// A `control` process and its two files.
 #[derive(Debug)]
 pub struct Controlled {
-    filter: Filter,
+    /// None where another one's process does its work.
+    filter: Option<Filter>,
     rules: PathBuf,
     trace: Trace,
 }
 
 impl Controlled {
     /// The process.
+    ///
+    /// # Panics
+    ///
+    /// When it has none of its own: see [`Setup::chained`].
     pub fn filter(&mut self) -> &mut Filter {
-        &mut self.filter
+        self.filter.as_mut().expect("a process of its own")
     }
 
     /// What it saw.
@@ -159,30 +168,45 @@ impl Rig {
             .map(|n| Scripted::start(dir.path().join(format!("scripted{n}"))))
             .map(|one| one.expect("a scripted filter"))
             .collect();
-        let filters: Vec<Controlled> = (0..setup.filters)
+        let mut filters: Vec<Controlled> = (0..setup.filters)
             .map(|n| {
                 let file = |what: &str| dir.path().join(format!("{what}{n}"));
-                let (rules, trace) = (file("rules"), Trace::new(file("trace")));
-                let address = if setup.unix {
-                    Address::Unix(file("socket"))
-                } else {
-                    Address::free_tcp()
-                };
-                let args = [
-                    "--control".as_ref(),
-                    rules.as_os_str(),
-                    "--trace".as_ref(),
-                    trace.path().as_os_str(),
-                ];
-                let filter = Filter::start("control", &address, &args);
                 Controlled {
-                    filter,
-                    rules,
-                    trace,
+                    filter: None,
+                    rules: file("rules"),
+                    trace: Trace::new(file("trace")),
                 }
             })
             .collect();
-        let controlled = filters.iter().map(|one| one.filter.address().clone());
+        // As many processes as there are filters, or one for all.
+        let of_one = if setup.chained {
+            filters.len().max(1)
+        } else {
+            1
+        };
+        for (n, process) in filters.chunks_mut(of_one).enumerate() {
+            let address = if setup.unix {
+                Address::Unix(dir.path().join(format!("socket{n}")))
+            } else {
+                Address::free_tcp()
+            };
+            let args: Vec<&OsStr> = process
+                .iter()
+                .flat_map(|one| {
+                    let trace = one.trace.path().as_os_str();
+                    [
+                        "--control".as_ref(),
+                        one.rules.as_os_str(),
+                        "--trace".as_ref(),
+                        trace,
+                    ]
+                })
+                .collect();
+            let filter = Filter::start("control", &address, &args);
+            process[0].filter = Some(filter);
+        }
+        let processes = filters.iter().filter_map(|one| one.filter.as_ref());
+        let controlled: Vec<Address> = processes.map(|filter| filter.address().clone()).collect();
         let config = Config {
             milters: scripted
                 .iter()
@@ -327,7 +351,7 @@ impl Rig {
             let _ = writeln!(
                 text,
                 "--- filter {n}: trace\n{trace}--- filter {n}: output\n{}",
-                one.filter.output()
+                one.filter.as_ref().map(Filter::output).unwrap_or_default()
             );
         }
         let log = self.mta.log();

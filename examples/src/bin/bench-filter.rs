@@ -9,11 +9,12 @@
 //! library's ways it is written.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::num::NonZeroUsize;
 
 use clap::{Parser, ValueEnum};
 use milter_tower::{
-    Actions, Address, BoundListener, BoxError, Event, Filter, IntoResponse, Needs, Progress,
+    Actions, Address, BoundListener, BoxError, Chain, Event, Filter, IntoResponse, Needs, Progress,
     Request, Response, Router, Stage, at, filter, serve,
 };
 use milter_tower::{Message, message};
@@ -76,6 +77,8 @@ enum Built {
     Router,
     /// As a type with methods
     Filter,
+    /// As a chain of three services
+    Chain,
     /// As a handler of whole messages: what is only written down gets no reply in any mode
     Message,
 }
@@ -113,6 +116,17 @@ fn main() -> Result<(), BoxError> {
                     Ok::<_, Infallible>(answer(mode, &request))
                 });
                 run(listener, threads, plain).await
+            }
+            (Built::Chain, _) => {
+                let chain = ["a", "b", "c"]
+                    .into_iter()
+                    .fold(Chain::new(), |chain, name| {
+                        let plain = move |request: Request| {
+                            ready(Ok::<_, Infallible>(answer(mode, &request)))
+                        };
+                        chain.with(name, service_fn(plain))
+                    });
+                run(listener, threads, chain).await
             }
             (Built::Router, Mode::Nr) => {
                 let silent = router(mode.actions(), || (), Response::accept);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Profile;
+use super::{Edited, Profile};
 use crate::{Header, Text};
 
 /// The headers of a mail.
@@ -16,6 +16,8 @@ pub(super) struct Headers {
     /// Whether headers that Sendmail has for mail that is sent again are delivered: the client
     /// sent some.
     resent: bool,
+    /// How many headers the mail came with.
+    came_with: usize,
 }
 
 /// A place in the list.
@@ -34,6 +36,8 @@ struct Slot {
     own: bool,
     /// One of the configuration's (`sendmail.h H_DEFAULT`).
     default: bool,
+    /// Its place among those that the mail came with.
+    origin: Option<usize>,
 }
 
 impl Slot {
@@ -57,6 +61,7 @@ impl Headers {
                 counts: false,
                 own,
                 default: true,
+                origin: None,
             }
         });
         let mut slots: Vec<Slot> = defaults.collect();
@@ -67,6 +72,7 @@ impl Headers {
                 counts: false,
                 own: true,
                 default: true,
+                origin: None,
             });
         }
         Self {
@@ -74,6 +80,7 @@ impl Headers {
             defaults: profile.defaults().to_vec(),
             forgets: profile.is_postfix(),
             resent: false,
+            came_with: 0,
         }
     }
 
@@ -86,7 +93,12 @@ impl Headers {
 
     pub(super) fn push(&mut self, header: Header) {
         self.resent |= is_resent(header.name());
-        self.slots.push(Slot::of_the_mail(header));
+        let origin = Some(self.came_with);
+        self.came_with += 1;
+        self.slots.push(Slot {
+            origin,
+            ..Slot::of_the_mail(header)
+        });
     }
 
     pub(super) fn delivered(&self) -> impl Iterator<Item = &Header> {
@@ -122,6 +134,18 @@ impl Headers {
             } else {
                 Header::new(slot.header.name_bytes(), value.slice(1..))
             }
+        })
+    }
+
+    /// Those that a filter is shown, as a planner wants them.
+    pub(super) fn edited(&self) -> impl Iterator<Item = Edited<'_>> {
+        let own = self.slots.iter().position(|slot| slot.own).unwrap_or(0);
+        let shown = self.slots.iter().enumerate();
+        let shown = shown.filter(|(_, slot)| slot.has_value && slot.counts);
+        shown.map(move |(at, slot)| match slot.origin {
+            Some(place) => Edited::shown(place, &slot.header),
+            None if at < own => Edited::added_on_top(&slot.header),
+            None => Edited::added(&slot.header),
         })
     }
 
@@ -228,6 +252,7 @@ impl Slot {
             counts: true,
             own: false,
             default: false,
+            origin: None,
         }
     }
 

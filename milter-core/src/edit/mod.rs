@@ -118,8 +118,13 @@ impl Mail {
     /// are separated by LF.
     #[must_use]
     pub fn with_header(mut self, header: Header) -> Self {
-        self.headers.push(header);
+        self.push_header(header);
         self
+    }
+
+    /// The same for a mail that comes bit by bit. To be called before modifications are applied.
+    pub fn push_header(&mut self, header: Header) {
+        self.headers.push(header);
     }
 
     /// Sets the body: lines that end with CRLF.
@@ -157,6 +162,29 @@ impl Mail {
     /// space that it begins with, or without one space of it.
     pub fn shown_headers(&self, leading_space: bool) -> impl Iterator<Item = Header> {
         self.headers.shown(leading_space)
+    }
+
+    /// The headers that a filter is shown now, each with its place among those that the mail came
+    /// with: what a [`Planner`] makes modifications of that do at once what several filters did one
+    /// after the other.
+    ///
+    /// ```
+    /// use milter_core::edit::{Mail, Planner, Profile};
+    /// use milter_core::{Header, Modification};
+    ///
+    /// let came = ["a", "b", "c"].map(|value| Header::new("X", format!(" {value}")));
+    /// let profile = Profile::sendmail();
+    /// let mut mail = came.iter().cloned().fold(Mail::new(profile.clone()), Mail::with_header);
+    /// // Two filters delete the first that they see.
+    /// let delete = Modification::delete_header("X", 1)?;
+    /// mail.apply([&delete], false)?;
+    /// mail.apply([&delete], false)?;
+    /// let net = Planner::new(&profile).plan(&came, mail.edited())?;
+    /// assert_eq!(net, [Modification::delete_header("X", 2)?, delete]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn edited(&self) -> impl Iterator<Item = Edited<'_>> {
+        self.headers.edited()
     }
 
     /// The body as it would be delivered: in lines that end with CRLF.

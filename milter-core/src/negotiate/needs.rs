@@ -107,6 +107,14 @@ impl Needs {
         self
     }
 
+    /// Takes actions back, required or not.
+    #[must_use]
+    pub fn without_action(mut self, actions: Actions) -> Self {
+        self.required -= actions;
+        self.optional -= actions;
+        self
+    }
+
     /// Wishes to be able to skip the rest of a body.
     #[must_use]
     pub fn skip(mut self) -> Self {
@@ -277,6 +285,10 @@ mod tests {
                 .record(Stage::EndOfMessage)
                 .is_silent(Stage::EndOfMessage)
         );
+        let taken = Needs::all()
+            .action(Actions::QUARANTINE)
+            .without_action(Actions::QUARANTINE);
+        assert!(!(taken.required | taken.optional).contains(Actions::QUARANTINE));
         assert!(
             Needs::none()
                 .without(Stage::EndOfMessage)

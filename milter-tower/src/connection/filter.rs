@@ -1,7 +1,6 @@
 //! The service of one connection: made, called, and replaced when it breaks.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -11,6 +10,7 @@ use tracing::Span;
 use super::link::{Call, Interrupt, Link, Lost};
 use crate::error::{BoxError, Failure};
 use crate::guard::guard;
+use crate::member::Place;
 use crate::request::Request;
 use crate::response::Response;
 use crate::session::Peer;
@@ -38,7 +38,7 @@ impl<M, S: Service<Request>> Filter<M, S> {
         Self {
             make,
             service: None,
-            place: Place(None),
+            place: Place::new(),
             retired: None,
             condemned: false,
             reached: false,
@@ -90,7 +90,7 @@ impl<M, S: Service<Request>> Filter<M, S> {
 
     /// Gives back the memory that calls took. To be called between messages.
     pub(super) fn shrink(&mut self) {
-        self.place = Place(None);
+        self.place = Place::new();
     }
 
     /// Drops the service: it gets nothing more.
@@ -122,7 +122,7 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         self.discard();
-        let (mut peer, mut place) = (Some(peer), Place(None));
+        let (mut peer, mut place) = (Some(peer), Place::new());
         let made = std::future::poll_fn(|cx| {
             let made = place.poll(&mut self.make, &mut peer, span, cx);
             or_interrupted(made, peer.is_none(), limit, || {
@@ -191,53 +191,4 @@ fn or_interrupted<T>(
         Interrupt::Deadline => Ok(Err(Failure::NotReadyInTime(limit))),
         Interrupt::Lost(lost) => Err(lost),
     })
-}
-
-/// Memory for the future of a call: allocated for the first one and used for all that follow.
-struct Place<F>(Option<Pin<Box<Option<F>>>>);
-
-impl<F> Place<F> {
-    /// Calls a service, unless that was done, and polls what it returned. Panics are caught
-    /// wherever they come from.
-    ///
-    /// The request is taken when the service is called. Unless the result is the service's own,
-    /// a future may be left: see [`clear`](Self::clear).
-    fn poll<T, R>(
-        &mut self,
-        service: &mut T,
-        request: &mut Option<R>,
-        span: &Span,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<T::Response, Failure>>
-    where
-        T: Service<R, Future = F>,
-        T::Error: Into<BoxError>,
-        F: Future<Output = Result<T::Response, T::Error>>,
-    {
-        let place = self.0.get_or_insert_with(|| Box::pin(None));
-        let poll = || {
-            if request.is_some() {
-                let ready = ready!(service.poll_ready(cx));
-                ready.map_err(|error| Failure::NotReady(error.into()))?;
-            }
-            if let Some(request) = request.take() {
-                place.set(Some(service.call(request)));
-            }
-            let Some(future) = place.as_mut().as_pin_mut() else {
-                return Poll::Pending;
-            };
-            let called = ready!(future.poll(cx));
-            place.set(None);
-            Poll::Ready(called.map_err(|error| Failure::Error(error.into())))
-        };
-        guard(|| span.in_scope(poll)).unwrap_or_else(|panic| Poll::Ready(Err(panic)))
-    }
-
-    /// Drops a future that did not end.
-    fn clear(&mut self, span: &Span) -> Result<(), Failure> {
-        match &mut self.0 {
-            Some(place) if place.is_some() => guard(|| span.in_scope(|| place.set(None))),
-            _ => Ok(()),
-        }
-    }
 }

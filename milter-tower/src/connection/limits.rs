@@ -59,7 +59,7 @@ where
 
     /// Counts a header. The limit that it is beyond, if the message has not failed yet.
     pub(super) fn header_limit(&mut self, header: &Header) -> Option<Failure> {
-        if self.standing.is_some() {
+        if self.view.is_standing() {
             return None;
         }
         let (message, settings) = (&mut self.message, &self.settings);

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::{
-    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, ReplyMode,
-    Stage, Verdict,
+    Command, Connect, MacroStage, Modification, ModificationKind, Recipient, Reply, Stage, Verdict,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
@@ -13,9 +12,10 @@ use tracing::{Span, field};
 
 use super::filter::Called;
 use super::link::Lost;
-use super::{Driver, End, Message, Scope};
+use super::{Driver, End, Message};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard::guard;
+use crate::member::Scope;
 use crate::progress::Progress;
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
@@ -33,6 +33,7 @@ where
     S::Error: Into<BoxError>,
 {
     pub(super) fn begin_message(&mut self) {
+        self.view.end_message();
         self.message = Message::new(tracing::info_span!(
             parent: &self.span,
             "message",
@@ -58,7 +59,7 @@ where
         let (verdict, edits) = match self.write_down(command, stage) {
             Ok(event) => {
                 self.record_queue_id(stage);
-                if let Some(verdict) = self.foregone(stage) {
+                if let Some(verdict) = self.view.foregone(stage) {
                     (verdict, Vec::new())
                 } else {
                     let asked = self.ask(event, Some(stage)).await;
@@ -142,7 +143,7 @@ where
     }
 
     fn keep_recipient(&mut self, recipient: Recipient, verdict: &Verdict) {
-        let shown = self.agreement.delivers(Stage::Rcpt);
+        let shown = self.view.agreement().delivers(Stage::Rcpt);
         if shown && !verdict.is_refusal() && !is_refused_recipient(self.session.macros()) {
             self.session.add_recipient(recipient);
         }
@@ -152,27 +153,18 @@ where
 
     /// The verdict on an event, and the edits; failures are verdicts here.
     async fn judge(&mut self, event: Event, stage: Stage) -> Result<Judgement, End> {
-        if let Some(verdict) = self.foregone(stage) {
+        if let Some(verdict) = self.view.foregone(stage) {
             return Ok((verdict, Vec::new()));
         }
         let asked = self.ask(event, Some(stage)).await;
         self.judged(stage, asked)
     }
 
-    /// The verdict where the service is not asked.
-    fn foregone(&self, stage: Stage) -> Option<Verdict> {
-        match &self.standing {
-            Some((_, verdict)) if self.has_reply(stage) => Some(verdict.clone()),
-            Some(_) => Some(Verdict::Continue),
-            None if !self.agreement.delivers(stage) => Some(Verdict::Continue),
-            None if stage == Stage::Body && self.message.skips => Some(Verdict::Continue),
-            None => None,
-        }
-    }
-
     /// What the service's answer means.
     fn judged(&mut self, stage: Stage, asked: Called<Response>) -> Result<Judgement, End> {
-        self.message.told |= stage.is_of_message() && self.filter.was_reached();
+        if self.filter.was_reached() {
+            self.view.reach(stage);
+        }
         if matches!(asked, Err(Lost::Cut)) {
             // The call ends here, and the MTA waits for its answer.
             let verdict = self.settings.on_failure.verdict();
@@ -191,23 +183,11 @@ where
 
     /// What of a response may be sent.
     pub(super) fn check(&mut self, stage: Stage, response: Response) -> Result<Judgement, Failure> {
-        let (verdict, edits) = response.into_parts()?;
-        if let Err(wrong) = verdict.check(stage, &self.agreement) {
-            if self.agreement.reply_mode(stage) == ReplyMode::Verdict {
-                return Err(wrong.into());
-            }
-            // A verdict where no reply is due is a mistake that harms nobody else.
-            self.log_failure(stage.name(), wrong.into(), None);
-            return Ok((Verdict::Continue, Vec::new()));
+        let checked = self.view.check(stage, response)?;
+        if let Some(lost) = checked.lost {
+            self.log_failure(stage.name(), lost, None);
         }
-        if stage != Stage::EndOfMessage && !edits.is_empty() {
-            return Err(Failure::EarlyEdit(stage));
-        }
-        edits
-            .iter()
-            .try_for_each(|edit| self.agreement.permits(edit))?;
-        self.message.skips |= verdict == Verdict::Skip;
-        Ok((verdict, edits))
+        Ok((checked.verdict, checked.edits))
     }
 
     /// Logs a failure, and finds what the MTA is told: now, or where no reply is due at the next
@@ -225,18 +205,7 @@ where
         verdict: Verdict,
     ) -> Verdict {
         self.log_failure(stage.name(), failure, Some(&verdict));
-        if self.agreement.reply_mode(stage) != ReplyMode::Silent {
-            return verdict;
-        }
-        let scope = if stage.is_of_message() {
-            Scope::Message
-        } else {
-            Scope::Session
-        };
-        if stage != Stage::Unknown {
-            self.standing.get_or_insert((scope, verdict));
-        }
-        Verdict::Continue
+        self.view.fail(stage, verdict)
     }
 
     /// Answers the MTA, and tells the service if that ended the message.
@@ -312,15 +281,15 @@ where
 
     /// Whether the MTA is told a verdict at this stage.
     pub(super) fn has_reply(&self, stage: Stage) -> bool {
-        self.agreement.reply_mode(stage) != ReplyMode::Silent
+        self.view.has_reply(stage)
     }
 
     /// Tells the service the end of a message that it saw begin, and forgets the message.
     pub(super) async fn end_message(&mut self, outcome: Outcome) {
-        if std::mem::take(&mut self.message.told) {
+        if self.view.end_message() {
             self.tell(Event::MessageEnd(outcome)).await;
         }
-        self.forget_standing(Scope::Message);
+        self.view.forget_standing(Scope::Message);
         self.forget(Session::end_message);
         self.message = Message::new(Span::none());
     }

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use milter_core::state::{Ends, StateMachine, Step, Transition};
 use milter_core::{
-    Agreement, CodecError, Command, MacroStage, Needs, Offer, Recipient, Reply, Stage, Verdict,
-    negotiate,
+    CodecError, Command, MacroStage, Needs, Offer, Recipient, Reply, Stage, Verdict, negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -27,6 +26,7 @@ use self::filter::Filter;
 use self::link::{Link, Lost};
 use crate::error::{BoxError, ConnectionError, Failure};
 use crate::guard;
+use crate::member::{Scope, View, needs_of};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 use crate::serve::{Busy, Control};
@@ -44,14 +44,6 @@ mod turn_away;
 
 pub(crate) use self::turn_away::turn_away;
 
-/// How far a verdict reaches that is given without asking the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Message,
-    Session,
-    Connection,
-}
-
 /// A connection.
 struct Driver<IO, M, S: Service<Request>> {
     link: Link<IO>,
@@ -60,14 +52,12 @@ struct Driver<IO, M, S: Service<Request>> {
     session: Session,
     settings: Arc<Settings>,
     offer: Offer,
-    agreement: Arc<Agreement>,
+    view: View,
     needs: Needs,
     /// How often services had been made anew when this one was made.
     generation: u64,
     /// A new service has only a part of the time: the old one can still answer.
     hurry: bool,
-    /// A failure that could not be told when it happened: no reply was due.
-    standing: Option<(Scope, Verdict)>,
     /// The verdict that decided the message or the connection.
     decided: Verdict,
     /// The MTA told of an envelope, also one that the service declined to see: between that and
@@ -83,10 +73,6 @@ struct Driver<IO, M, S: Service<Request>> {
 /// What there is to remember of the message at hand.
 struct Message {
     span: Span,
-    /// The service has seen something of it.
-    told: bool,
-    /// The service wants no more of its body.
-    skips: bool,
     /// The span knows the queue id.
     has_queue_id: bool,
     /// The recipient that the service is asked about.
@@ -112,8 +98,6 @@ impl Message {
     const fn new(span: Span) -> Self {
         Self {
             span,
-            told: false,
-            skips: false,
             has_queue_id: false,
             recipient: None,
             surplus: 0,
@@ -148,11 +132,10 @@ where
         session: Session::new(peer, settings.mta),
         settings,
         offer: Offer::V6,
-        agreement: Arc::default(),
+        view: View::default(),
         needs: Needs::none(),
         generation: 0,
         hurry: false,
-        standing: None,
         decided: Verdict::Accept,
         in_envelope: false,
         since: None,
@@ -170,21 +153,6 @@ where
             }
         }
     }
-}
-
-/// What a service needs, as it answered the offer.
-fn needs_of(response: Response) -> Result<Needs, Failure> {
-    let needs = response.needs_asked().cloned().unwrap_or_default();
-    let (verdict, edits) = response.into_parts()?;
-    // To accept everything is what a first filter does; it will be asked everything.
-    if !matches!(verdict, Verdict::Continue | Verdict::Accept) {
-        // A layer that refuses whatever comes, say: its service was not asked.
-        return Err(Failure::NotNeeds(verdict.name()));
-    }
-    if !edits.is_empty() {
-        return Err(Failure::NotNeeds("modifications"));
-    }
-    Ok(needs)
 }
 
 /// Whether no envelope is open after the command.
@@ -294,17 +262,17 @@ where
                 let verdict = self.settings.on_failure.verdict();
                 self.log_failure("negotiate", failure, Some(&verdict));
                 self.needs = Needs::all();
-                self.standing = Some((Scope::Connection, verdict));
+                self.view.stand(Scope::Connection, verdict);
             }
         }
         let agreement = negotiate(&self.offer, &self.needs).map_err(ConnectionError::from)?;
         debug!(parent: &self.span, offered = %self.offer, version = agreement.version(),
             actions = ?agreement.actions(), steps = ?agreement.steps(), "negotiated");
         self.link.negotiated(agreement.max_payload());
-        self.agreement = Arc::new(agreement);
-        self.session.set_agreement(Arc::clone(&self.agreement));
-        self.link
-            .send(&Reply::Negotiate(self.agreement.to_reply()))?;
+        let agreement = Arc::new(agreement);
+        self.view.agree(Arc::clone(&agreement));
+        self.session.set_agreement(Arc::clone(&agreement));
+        self.link.send(&Reply::Negotiate(agreement.to_reply()))?;
         Ok(())
     }
 
@@ -417,10 +385,10 @@ where
     fn renegotiate(&mut self, command: &Command) -> Result<(), End> {
         match command {
             Command::Negotiate(offer)
-                if negotiate(offer, &self.needs).as_ref() == Ok(&*self.agreement) =>
+                if negotiate(offer, &self.needs).as_ref() == Ok(&**self.view.agreement()) =>
             {
                 self.link
-                    .send(&Reply::Negotiate(self.agreement.to_reply()))?;
+                    .send(&Reply::Negotiate(self.view.agreement().to_reply()))?;
                 Ok(())
             }
             _ => Err(ConnectionError::Renegotiated.into()),
@@ -431,7 +399,7 @@ where
     async fn end_session(&mut self) {
         self.end_message(Outcome::Aborted).await;
         self.tell(Event::SessionEnd).await;
-        self.forget_standing(Scope::Session);
+        self.view.forget_standing(Scope::Session);
         self.forget(Session::end_session);
     }
 
@@ -472,11 +440,5 @@ where
 
     fn too_much_held(&self) -> ConnectionError {
         ConnectionError::TooMuchHeld(self.settings.max_held_bytes)
-    }
-
-    fn forget_standing(&mut self, scope: Scope) {
-        if self.standing.as_ref().is_some_and(|(of, _)| *of <= scope) {
-            self.standing = None;
-        }
     }
 }

@@ -7,8 +7,9 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::link::Lost;
-use super::{Driver, End, Scope, needs_of};
+use super::{Driver, End};
 use crate::error::{BoxError, ConnectionError, Failure};
+use crate::member::{Scope, needs_of};
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::Peer;
@@ -53,7 +54,7 @@ where
         // The MTA waits for the answer to this command only.
         self.since.get_or_insert_with(Instant::now);
         // What the old one made of the client, or of the negotiation, is not the new one's.
-        let (old, standing) = (self.filter.take(), self.standing.take());
+        let (old, standing) = (self.filter.take(), self.view.take_standing());
         self.hurry = true;
         let introduced = self.introduce(Stage::Mail).await;
         self.hurry = false;
@@ -65,7 +66,7 @@ where
         let new = self.filter.take();
         self.filter.retire(new);
         self.filter.put(old);
-        self.standing = standing;
+        self.view.put_standing(standing);
         let failure = match introduced {
             Ok(failed) => failed.err(),
             Err(End::Closed(ConnectionError::Refused)) => Some(Failure::NotNeeds("refuse")),
@@ -93,7 +94,7 @@ where
     /// Whether a service that broke is to be replaced, where something new begins: what is left of
     /// the message at which it broke fails.
     pub(super) const fn is_to_mend(&self) -> bool {
-        self.filter.is_broken() && self.standing.is_none()
+        self.filter.is_broken() && !self.view.is_standing()
     }
 
     /// Replaces a service that broke.
@@ -104,7 +105,7 @@ where
             self.filter.condemn();
             let verdict = self.settings.on_failure.verdict();
             if matches!(failure, Failure::Unfit) {
-                self.standing = Some((Scope::Connection, verdict.clone()));
+                self.view.stand(Scope::Connection, verdict.clone());
             }
             self.log_failure("replace", failure, Some(&verdict));
         }
@@ -129,7 +130,7 @@ where
             Err(failure) => Err(failure),
         };
         match needs {
-            Ok(needs) if self.agreement.serves(&needs) => {}
+            Ok(needs) if self.view.agreement().serves(&needs) => {}
             Ok(_) => return Ok(Err(Failure::Unfit)),
             Err(failure) => return Ok(Err(failure)),
         }
@@ -143,7 +144,7 @@ where
             .filter(|_| before != Stage::Helo)
             .map(|helo| (Event::Helo(helo), Stage::Helo));
         for (event, stage) in connect.into_iter().chain(greeting) {
-            if !self.agreement.delivers(stage) {
+            if !self.view.agreement().delivers(stage) {
                 continue;
             }
             // No stage: the MTA waits for another answer, and is told nothing meanwhile.
@@ -155,7 +156,7 @@ where
                 // The MTA has its answer; what the service thinks of the client now holds for
                 // the messages that are left.
                 Ok((verdict, _)) if verdict != Verdict::Continue => {
-                    self.standing = Some((Scope::Session, verdict));
+                    self.view.stand(Scope::Session, verdict);
                     break;
                 }
                 Ok(_) => {}

@@ -14,6 +14,7 @@
 //! | run it behind Postfix or Sendmail | [Deploying](deploying) |
 //! | know how much of everything is taken | [Limits](limits) |
 //! | put something around a filter | [Layers](layers) |
+//! | run several filters in one process | [`chain`](crate::chain) |
 //! | move a filter from libmilter, pymilter or go-milter | [Porting](porting) |
 //!
 //! The pages can be read in this order, and each also by itself. Their examples are tests of this

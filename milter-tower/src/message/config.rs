@@ -62,7 +62,7 @@ pub enum OnLarge {
 
 impl OnLarge {
     /// The answer, if the message is refused.
-    pub(super) fn refusal(self) -> Option<Response> {
+    pub(crate) fn refusal(self) -> Option<Response> {
         match self {
             Self::Reject => Some(reply(552, (5, 3, 4), "Message too large")),
             Self::TempFail => Some(reply(452, (4, 3, 1), "Insufficient system storage")),

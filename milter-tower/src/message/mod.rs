@@ -97,3 +97,4 @@ pub use self::incoming::Incoming;
 pub use self::mail::Message;
 pub use self::parse::ToBytesError;
 pub use self::reader::{BlockingReader, BodyReader};
+pub(crate) use self::spool::{Place, Spool};

@@ -18,11 +18,11 @@ const PIECE: usize = 256 * 1024;
 
 /// Where a body is kept.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// How many bytes are kept in memory.
-    pub(super) memory: usize,
+    pub(crate) memory: usize,
     /// Where the file is made; none is the system's directory for temporary files.
-    pub(super) directory: Option<Arc<Path>>,
+    pub(crate) directory: Option<Arc<Path>>,
 }
 
 impl Default for Place {
@@ -51,7 +51,7 @@ type Written = (Vec<u8>, io::Result<Arc<TempFile>>);
 /// gone to the file: so one buffer is all that is ever held, and no file is written where it
 /// would hold up a runtime.
 #[derive(Debug, Default)]
-pub(super) struct Spool {
+pub(crate) struct Spool {
     /// What is not in the file yet.
     buffer: Vec<u8>,
     file: Option<Arc<TempFile>>,
@@ -63,7 +63,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Waits until there is room. Errors are kept for [`check`](Self::check).
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(writing) = &mut self.writing else {
             return Poll::Ready(());
         };
@@ -86,7 +86,7 @@ impl Spool {
     }
 
     /// Adds a piece.
-    pub(super) fn add(&mut self, piece: &[u8], place: &Place) -> Result<(), MessageError> {
+    pub(crate) fn add(&mut self, piece: &[u8], place: &Place) -> Result<(), MessageError> {
         self.check(place)?;
         let most = match &self.file {
             None => place.memory,
@@ -106,7 +106,7 @@ impl Spool {
     }
 
     /// The whole body.
-    pub(super) fn finish(mut self, place: &Place, is_cut: bool) -> Result<Body, MessageError> {
+    pub(crate) fn finish(mut self, place: &Place, is_cut: bool) -> Result<Body, MessageError> {
         self.check(place)?;
         let tail = Bytes::from(self.buffer);
         Ok(Body::new(

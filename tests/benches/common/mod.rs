@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use milter_tests::session::{Part, Session, Shape};
 use milter_tower::{
-    Actions, Event, IntoResponse, Message, Needs, Request, Response, Router, Stage, at, message,
-    serve_connection,
+    Actions, Chain, Event, IntoResponse, Message, Needs, Request, Response, Router, Stage, at,
+    message, serve_connection,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
@@ -31,13 +31,17 @@ pub(crate) enum Mode {
     Router,
     /// Answers the end of the message alone, by a router.
     SilentRouter,
+    /// Three that answer every event, one after the other.
+    Chain,
+    /// Three that answer the end of the message alone.
+    SilentChain,
 }
 
 /// What is measured: name, mode, bytes of the body.
 pub(crate) type Scenario = (&'static str, Mode, usize);
 
 /// All of them.
-pub(crate) const SCENARIOS: [Scenario; 7] = [
+pub(crate) const SCENARIOS: [Scenario; 9] = [
     ("noop", Mode::Noop, 4096),
     ("addheader", Mode::AddHeader, 4096),
     ("nr", Mode::NoReply, 4096),
@@ -45,11 +49,16 @@ pub(crate) const SCENARIOS: [Scenario; 7] = [
     ("router", Mode::Router, 4096),
     ("router, nr", Mode::SilentRouter, 4096),
     ("message", Mode::Message, 4096),
+    ("chain", Mode::Chain, 4096),
+    ("chain, nr", Mode::SilentChain, 4096),
 ];
 
 /// The session of a scenario.
 pub(crate) fn session((_, mode, body): Scenario) -> Session {
-    let no_reply = matches!(mode, Mode::NoReply | Mode::Message | Mode::SilentRouter);
+    let no_reply = matches!(
+        mode,
+        Mode::NoReply | Mode::Message | Mode::SilentRouter | Mode::SilentChain
+    );
     Session::new(Shape { no_reply, body })
 }
 
@@ -87,6 +96,14 @@ pub(crate) async fn serve(mode: Mode, session: &'static Session, messages: u64) 
             });
             serve_connection(mta, filter).await
         }
+        Mode::Chain | Mode::SilentChain => {
+            let filter = service_fn(move |request: Request| async move {
+                Ok::<_, Infallible>(answer(mode, &request))
+            });
+            let members = ["a", "b", "c"].into_iter();
+            let chain = members.fold(Chain::new(), |chain, name| chain.with(name, filter));
+            serve_connection(mta, chain).await
+        }
     };
     result.expect("the session goes well");
 }
@@ -119,7 +136,7 @@ fn all_recorded() -> Needs {
 fn answer(mode: Mode, request: &Request) -> Response {
     match request.event() {
         Event::Negotiate(_) => Response::needs(match mode {
-            Mode::Noop => Needs::none().events(Stage::ALL),
+            Mode::Noop | Mode::Chain => Needs::none().events(Stage::ALL),
             Mode::AddHeader => Needs::none()
                 .events(Stage::ALL)
                 .action(Actions::ADD_HEADERS),

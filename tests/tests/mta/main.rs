@@ -23,4 +23,5 @@ mod secured;
 mod session;
 mod slow;
 mod steps;
+mod together;
 mod verdicts;

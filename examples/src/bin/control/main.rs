@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::{BoxError, serve};
+use milter_tower::{BoxError, Chain, Listeners, Request, Response, serve};
+use tower::Service;
 
 use crate::filter::Control;
 
@@ -21,12 +22,13 @@ mod words;
 struct Args {
     #[command(flatten)]
     listen: Listen,
-    /// The file with the rules, read anew for each connection; a missing one is empty
-    #[arg(long, value_name = "FILE")]
-    control: PathBuf,
-    /// The file to which a line is appended for each event
-    #[arg(long, value_name = "FILE")]
-    trace: PathBuf,
+    /// The file with the rules, read anew for each connection; a missing one is empty. With several
+    /// files there are several filters, one after the other, as a chain
+    #[arg(long, value_name = "FILE", required = true)]
+    control: Vec<PathBuf>,
+    /// The file to which a line is appended for each event, for each of the filters
+    #[arg(long, value_name = "FILE", required = true)]
+    trace: Vec<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -44,12 +46,37 @@ const GRACE: Duration = Duration::from_secs(2);
 async fn main() -> Result<(), BoxError> {
     milter_examples::init_log();
     let args = Args::parse();
-    serve(
-        args.listen.bind().await?,
-        Control::new(args.control, args.trace),
-    )
-    .with_graceful_shutdown(milter_examples::stop_signal())
-    .grace_period(GRACE)
-    .await?;
+    if args.control.len() != args.trace.len() {
+        return Err("as many --trace as --control are needed".into());
+    }
+    let listener = args.listen.bind().await?;
+    let mut filters: Vec<Control> = args
+        .control
+        .into_iter()
+        .zip(args.trace)
+        .map(|(control, trace)| Control::new(control, trace))
+        .collect();
+    if filters.len() > 1 {
+        let filters = filters.into_iter().enumerate();
+        let chain = filters.fold(Chain::new(), |chain, (nth, filter)| {
+            chain.with(format!("control {}", nth + 1), filter)
+        });
+        run(listener, chain).await
+    } else if let Some(filter) = filters.pop() {
+        run(listener, filter).await
+    } else {
+        Ok(())
+    }
+}
+
+async fn run<S>(listener: Listeners, filter: S) -> Result<(), BoxError>
+where
+    S: Service<Request, Response = Response, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+{
+    serve(listener, filter)
+        .with_graceful_shutdown(milter_examples::stop_signal())
+        .grace_period(GRACE)
+        .await?;
     Ok(())
 }

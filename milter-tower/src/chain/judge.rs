@@ -1,0 +1,114 @@
+//! What a member's answer means, and what becomes of its failures.
+
+use milter_core::{Stage, Verdict};
+use tracing::{field, warn};
+
+use super::live::{Around, Call, Judgement, Live, PROCEEDS};
+use crate::error::Failure;
+use crate::guard::guard;
+use crate::member::Scope;
+use crate::response::Response;
+use crate::session::client_for_log;
+
+impl Live {
+    /// What the service's answer means.
+    pub(super) fn judged(
+        &mut self,
+        stage: Stage,
+        called: Result<Response, Failure>,
+        around: &Around<'_>,
+    ) -> Judgement {
+        if self.was_reached() {
+            self.view.reach(stage);
+        }
+        self.call = Call::None;
+        let checked = match called {
+            // The chain cannot have the MTA do without this member only.
+            Ok(response) if response.is_refused() => Err(Failure::Refuses),
+            Ok(response) => self.view.check(stage, response),
+            Err(failure) => Err(failure),
+        };
+        match checked {
+            Ok(checked) => {
+                if let Some(lost) = checked.lost {
+                    around.log(stage.name(), lost, None);
+                }
+                self.settle(stage, &checked.verdict);
+                (checked.verdict, checked.edits)
+            }
+            Err(failure) => self.failed(stage, failure, around),
+        }
+    }
+
+    /// What is said of a failure, by the member's policy.
+    pub(super) fn failed(
+        &mut self,
+        stage: Stage,
+        failure: Failure,
+        around: &Around<'_>,
+    ) -> Judgement {
+        let policy = around.member.on_failure.get(Some(stage));
+        let Some(verdict) = policy.verdict() else {
+            around.log(stage.name(), failure, None);
+            let scope = if stage.is_of_message() {
+                Scope::Message
+            } else {
+                Scope::Session
+            };
+            self.out = self.out.max(Some(scope));
+            return PROCEEDS;
+        };
+        around.log(stage.name(), failure, Some(&verdict));
+        let verdict = self.view.fail(stage, verdict);
+        self.settle(stage, &verdict);
+        (verdict, Vec::new())
+    }
+
+    /// Takes note of a verdict that was given for it.
+    pub(super) fn settle(&mut self, stage: Stage, verdict: &Verdict) {
+        if matches!(stage, Stage::Connect | Stage::Helo) {
+            if *verdict == Verdict::Accept {
+                self.out = Some(Scope::Session);
+            }
+        } else if verdict.ends_message_at(stage) {
+            // To go on with a message at its end is to accept it.
+            self.over = Some(match verdict {
+                Verdict::Continue => Verdict::Accept,
+                other => other.clone(),
+            });
+        }
+    }
+}
+
+impl Around<'_> {
+    /// Logs a failure, and what is said for it.
+    pub(super) fn log(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
+        if matches!(failure, Failure::Broken) {
+            // What broke it was logged.
+            return;
+        }
+        let (name, session) = (&*self.member.name, self.session);
+        // The error is the user's: to show and to drop it may panic.
+        let logged = guard(move || {
+            let queue_id = session.queue_id().map(|id| id.to_string());
+            warn!(
+                connection = session.peer().connection_id(),
+                queue_id = queue_id.as_deref().map(field::display),
+                client = session.client().map(client_for_log).map(field::display),
+                member = name,
+                at,
+                answer = answer.map_or("left out", Verdict::name),
+                error = &failure as &dyn std::error::Error,
+                "a member of the chain failed"
+            );
+        });
+        if logged.is_err() {
+            warn!(
+                connection = session.peer().connection_id(),
+                member = name,
+                at,
+                "a member of the chain failed, and its error cannot be shown: it panics"
+            );
+        }
+    }
+}

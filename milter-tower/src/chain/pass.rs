@@ -1,0 +1,307 @@
+//! An event on its way through the members.
+//!
+//! Group by group, in order, as an MTA goes through its filters (protocol 7.1): the first that
+//! refuses ends it. `sendmail/milter.c` `milter_command`, `milter_data`; Postfix `milter.c`
+//! `milter_*_event`, `milter_message`.
+
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use milter_core::{Header, ReplyMode, Stage, Verdict};
+
+use super::Interrupted;
+use super::live::{Judgement, Live, Task};
+use super::net::Wanted;
+use super::running::Running;
+use crate::error::BoxError;
+use crate::request::{Event, Request};
+use crate::response::Response;
+use crate::session::is_refused_recipient;
+
+/// An event that is on its way.
+pub(super) struct Pass {
+    pub(super) request: Request,
+    pub(super) stage: Stage,
+    /// The group that is asked.
+    group: usize,
+    step: Step,
+    pub(super) wanted: Vec<Wanted>,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    /// What comes is held for those who see it later.
+    Hold,
+    Ask,
+    Wait,
+}
+
+impl Pass {
+    pub(super) const fn new(request: Request, stage: Stage) -> Self {
+        Self {
+            request,
+            stage,
+            group: 0,
+            step: Step::Hold,
+            wanted: Vec::new(),
+        }
+    }
+}
+
+/// How strict a verdict is, among those given at the same time. A message that is refused comes
+/// back to somebody, one that is discarded does not.
+fn strictness(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Reject => 3,
+        Verdict::Reply(reply) if reply.is_permanent() => 3,
+        Verdict::TempFail | Verdict::Reply(_) => 2,
+        Verdict::Discard => 1,
+        _ => 0,
+    }
+}
+
+/// The strictest verdict that nothing can outdo.
+const STRICTEST: u8 = 3;
+
+impl Running {
+    pub(super) fn begin_message(&mut self) {
+        self.in_message = true;
+        for live in &mut self.members {
+            live.end_message();
+        }
+        self.content.begin_message();
+    }
+
+    pub(super) fn poll_pass(
+        &mut self,
+        pass: &mut Pass,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, BoxError>> {
+        if self.content.interrupted && pass.stage.is_of_message() {
+            return Poll::Ready(Err(Interrupted.into()));
+        }
+        if let Some(verdict) = self.content.decided.clone() {
+            if pass.stage.is_of_message() {
+                return Poll::Ready(Ok(self.conclude(pass, verdict)));
+            }
+        }
+        if matches!(pass.step, Step::Hold) {
+            self.look_at_conditions(&pass.request, pass.stage);
+            if self.changes.hold && pass.stage >= Stage::Header && !self.content.is_refused() {
+                ready!(self.poll_hold(pass, cx))?;
+            }
+            pass.step = Step::Ask;
+        }
+        if let Some(verdict) = self.content.owed.clone() {
+            // Nobody sees more of it.
+            return Poll::Ready(Ok(if self.has_reply(pass.stage, pass.request.session()) {
+                self.conclude(pass, verdict)
+            } else {
+                Response::proceed()
+            }));
+        }
+        while let Some(group) = self.group(pass.group) {
+            if matches!(pass.step, Step::Ask) {
+                self.judgements.clear();
+                self.begin_group(pass, group.clone());
+                pass.step = Step::Wait;
+            }
+            ready!(self.poll_group(pass, group, cx));
+            pass.step = Step::Ask;
+            if let Some(objection) = strictest(&self.judgements) {
+                if let Some(response) = self.object(pass, objection) {
+                    return Poll::Ready(Ok(response));
+                }
+                // Others are first to judge the whole message; those behind see no more of it.
+                break;
+            }
+            pass.group += 1;
+            if pass.stage == Stage::EndOfMessage && self.apply(pass)? {
+                break;
+            }
+        }
+        Poll::Ready(self.passed(pass))
+    }
+
+    /// Begins to ask the members of a group.
+    fn begin_group(&mut self, pass: &Pass, group: Range<usize>) {
+        let session = pass.request.session();
+        let is_hidden = pass.stage == Stage::Rcpt && is_refused_recipient(session.macros());
+        let bare = self.without_space(pass);
+        for at in group {
+            if pass.stage >= Stage::Header {
+                if let Some(objection) = self.members[at].objection() {
+                    // From before, when others had not judged the message yet.
+                    let judgement = (objection.clone(), Vec::new());
+                    self.judgements.push((at, judgement));
+                    continue;
+                }
+                if self.members[at].is_held_back(pass.stage) {
+                    continue;
+                }
+            }
+            let feed = self.feed_for(at, pass.stage);
+            let Some((live, mut around)) = self.member(at, session) else {
+                continue;
+            };
+            if live.undecided && pass.stage.is_of_message() {
+                continue;
+            }
+            // Recipients that the MTA refused are for those who asked for them
+            // (protocol 7.3 rule 11).
+            if is_hidden && !live.view.agreement().rejected_recipients() {
+                continue;
+            }
+            let spaced = live.view.agreement().leading_space();
+            let request = bare.as_ref().filter(|_| !spaced).unwrap_or(&pass.request);
+            if let Some(judgement) = live.ask(request, pass.stage, feed, &mut around) {
+                self.judgements.push((at, judgement));
+            }
+        }
+    }
+
+    /// A header for those who did not ask for leading space, if the MTA shows it.
+    fn without_space(&self, pass: &Pass) -> Option<Request> {
+        let Event::Header(header) = pass.request.event() else {
+            return None;
+        };
+        if !self.agreement(pass.request.session()).leading_space() {
+            return None;
+        }
+        let bare = header.value().as_bytes().strip_prefix(b" ")?;
+        let bare = Header::new(header.name_bytes(), bare.to_vec());
+        Some(pass.request.clone().with_event(Event::Header(bare)))
+    }
+
+    /// Waits for the members of a group, or for the first verdict that nothing can outdo.
+    fn poll_group(&mut self, pass: &Pass, group: Range<usize>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut pends = false;
+        for at in group.clone() {
+            let Some((live, mut around)) = self.member(at, pass.request.session()) else {
+                continue;
+            };
+            if matches!(live.task, Task::None) {
+                continue;
+            }
+            match live.poll(&mut around, cx) {
+                Poll::Ready(judgement) => self.judgements.push((at, judgement)),
+                Poll::Pending => pends = true,
+            }
+        }
+        if pends {
+            let outdone = |(_, (verdict, _)): &(usize, Judgement)| strictness(verdict) == STRICTEST;
+            if !self.judgements.iter().any(outdone) {
+                return Poll::Pending;
+            }
+            self.members[group].iter_mut().for_each(Live::linger);
+        }
+        self.time.passed();
+        Poll::Ready(())
+    }
+
+    /// A group objects. The response, if it is time for it.
+    fn object(&mut self, pass: &Pass, objection: Verdict) -> Option<Response> {
+        let session = pass.request.session();
+        if pass.stage == Stage::Rcpt && is_refused_recipient(session.macros()) {
+            // Nothing can rescue it (protocol 4.5), and it cannot be refused once more.
+            return Some(Response::proceed());
+        }
+        if matches!(
+            pass.stage,
+            Stage::Header | Stage::EndOfHeaders | Stage::Body
+        ) {
+            let start = self.group(pass.group).map_or(0, |group| group.start);
+            let is_next = self.members.iter().take(start).all(Live::is_done);
+            if !is_next || !self.has_reply(pass.stage, session) {
+                return None;
+            }
+        }
+        Some(self.conclude(pass, objection))
+    }
+
+    /// The chain's verdict on an event, if it is not to go on.
+    pub(super) fn conclude(&mut self, pass: &Pass, verdict: Verdict) -> Response {
+        if pass.stage == Stage::Rcpt && verdict.is_refusal() {
+            self.keep_recipient(pass, true);
+        }
+        if verdict.ends_message_at(pass.stage) {
+            self.content.decided = Some(verdict.clone());
+        }
+        verdict.into()
+    }
+
+    /// No member objects.
+    fn passed(&mut self, pass: &mut Pass) -> Result<Response, BoxError> {
+        let (stage, session) = (pass.stage, pass.request.session());
+        if stage == Stage::Rcpt {
+            self.keep_recipient(pass, false);
+        }
+        if stage == Stage::EndOfMessage {
+            return self.end_of_message(pass);
+        }
+        if self.agreement(session).reply_mode(stage) != ReplyMode::Verdict {
+            return Ok(Response::proceed());
+        }
+        if stage != Stage::Unknown && self.members.iter().all(Live::is_done) {
+            // Only here, and only then (protocol 7.3 rule 2).
+            return Ok(self.conclude(pass, Verdict::Accept));
+        }
+        if stage == Stage::Body && self.agreement(session).skip() && self.needs_no_more_body() {
+            return Ok(Response::skip());
+        }
+        Ok(Response::proceed())
+    }
+
+    /// Keeps a recipient for the members whose list is not the chain's (D2): of one that a later
+    /// member refused they are not told.
+    fn keep_recipient(&mut self, pass: &Pass, refused: bool) {
+        let (session, Event::Rcpt(recipient)) = (pass.request.session(), pass.request.event())
+        else {
+            return;
+        };
+        if is_refused_recipient(session.macros()) {
+            return;
+        }
+        let asked = self
+            .group(pass.group)
+            .map_or(self.members.len(), |group| group.end);
+        let judgements = &self.judgements;
+        let refused_it = |at| {
+            let mut judgements = judgements.iter();
+            judgements.any(|(of, (verdict, _))| *of == at && verdict.is_refusal())
+        };
+        for (at, live) in self.members.iter_mut().enumerate().take(asked) {
+            let accepted = live.takes(Stage::Rcpt) && !refused_it(at);
+            if accepted && (refused || live.apart.has_recipients()) {
+                live.apart.add_recipient(session, recipient.clone());
+            }
+        }
+    }
+
+    /// A call was dropped on its way: of a message in which it was nobody knows what the members
+    /// saw.
+    pub(super) fn interrupt(&mut self, pass: &Pass) {
+        match pass.stage {
+            Stage::Rcpt => self.keep_recipient(pass, true),
+            Stage::Connect | Stage::Helo | Stage::Unknown | Stage::Data => {}
+            _ => self.content.interrupted = true,
+        }
+    }
+}
+
+/// The strictest of several verdicts given at the same time that refuse or discard; of equals the
+/// first in order.
+fn strictest(judgements: &[(usize, Judgement)]) -> Option<Verdict> {
+    let mut worst: Option<(&Verdict, usize)> = None;
+    for (at, (verdict, _)) in judgements {
+        let stricter = worst.is_none_or(|(than, of)| {
+            let (new, old) = (strictness(verdict), strictness(than));
+            new > old || new == old && *at < of
+        });
+        if stricter {
+            worst = Some((verdict, *at));
+        }
+    }
+    let (verdict, _) = worst?;
+    (strictness(verdict) > 0).then(|| verdict.clone())
+}
