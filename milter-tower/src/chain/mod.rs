@@ -16,7 +16,7 @@ pub use self::member::{Member, MemberFailure, OnMemberFailure};
 pub use self::network::NetworkError;
 use self::running::Running;
 use crate::error::{BoxError, Failure};
-use crate::message::Place;
+use crate::message::{Budget, Place};
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::{Peer, PeerAddr, Session};
@@ -170,6 +170,13 @@ impl Chain {
     #[must_use]
     pub fn memory_limit(self, bytes: usize) -> Self {
         self.set(|spec| spec.place.memory = bytes)
+    }
+
+    /// How many bytes of bodies are held in memory together, by all clones of this chain: by
+    /// default 256 MiB. Beyond it a body goes to a file piece by piece as it comes.
+    #[must_use]
+    pub fn total_memory_limit(self, bytes: usize) -> Self {
+        self.set(|spec| spec.place.total = Budget::new(bytes))
     }
 
     /// How many bytes of a body are held in all: by default 100 MiB. A message with more is refused

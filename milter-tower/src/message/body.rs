@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::budget::Held;
 use super::file::TempFile;
 use super::reader::{BlockingReader, BodyReader};
 
@@ -36,11 +37,24 @@ pub struct Body {
     /// What follows it.
     tail: Bytes,
     is_cut: bool,
+    /// What of it counts among all that is in memory.
+    held: Option<Arc<Held>>,
 }
 
 impl Body {
     pub(super) const fn new(file: Option<(Arc<TempFile>, u64)>, tail: Bytes, is_cut: bool) -> Self {
-        Self { file, tail, is_cut }
+        Self {
+            file,
+            tail,
+            is_cut,
+            held: None,
+        }
+    }
+
+    /// The same, which gives back what it takes in memory when the last clone is gone.
+    pub(super) fn holding(mut self, held: Held) -> Self {
+        self.held = (!self.tail.is_empty()).then(|| Arc::new(held));
+        self
     }
 
     /// How many bytes it has.

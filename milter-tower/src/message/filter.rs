@@ -11,6 +11,7 @@ use milter_core::edit::{Profile, Unplaceable};
 use milter_core::{Actions, MacroStage, Recipient};
 
 use super::body::Body;
+use super::budget::Budget;
 use super::config::{BodyUse, Config, DecideAt, OnLarge};
 use super::incoming::Incoming;
 use super::mail::Message;
@@ -36,6 +37,7 @@ type RcptCheck = dyn Fn(Recipient, Session) -> Decision + Send + Sync;
 /// | --- | --- |
 /// | [`decide_at`](Self::decide_at) | the end of the message |
 /// | [`memory_limit`](Self::memory_limit) | 256 KiB of a body, what is more goes to a file |
+/// | [`total_memory_limit`](Self::total_memory_limit) | 256 MiB of the bodies of all messages |
 /// | [`temp_dir`](Self::temp_dir) | the system's directory for temporary files |
 /// | [`body_limit`](Self::body_limit), [`without_body_limit`](Self::without_body_limit) | 100 MiB, larger ones are rejected |
 /// | [`early_verdicts`](Self::early_verdicts) | no |
@@ -163,6 +165,17 @@ impl<B> MessageFilter<B> {
     #[must_use]
     pub fn memory_limit(self, bytes: usize) -> Self {
         self.set(|config| config.place.memory = bytes)
+    }
+
+    /// How many bytes of bodies are held in memory together, by all clones of this filter: by
+    /// default 256 MiB, as long as their handlers have them. Beyond it a body goes to a file
+    /// piece by piece as it comes, whatever [`memory_limit`](Self::memory_limit) allows.
+    ///
+    /// What waits to be read in [`message_streaming`] is not counted, nor is what a handler makes
+    /// of a body, or [sets](Message::set_body) as one.
+    #[must_use]
+    pub fn total_memory_limit(self, bytes: usize) -> Self {
+        self.set(|config| config.place.total = Budget::new(bytes))
     }
 
     /// How many bytes a body may have, and what becomes of messages with more: by default 100 MiB,

@@ -63,12 +63,14 @@
 //!
 //! A message takes what its headers and envelope have, which the server
 //! [bounds](crate::Settings), and as much of its body as
-//! [`memory_limit`](MessageFilter::memory_limit) allows. So the most for all is that times the
-//! messages that are in progress at a time: as many as there are connections. A body in a file takes
-//! a descriptor (`LimitNOFILE=` in systemd, `ulimit -n`). For an MTA that is idle nothing is kept.
+//! [`memory_limit`](MessageFilter::memory_limit) allows. All messages together take no more for
+//! their bodies than [`total_memory_limit`](MessageFilter::total_memory_limit): beyond it they go to
+//! files. A body in a file takes a descriptor (`LimitNOFILE=` in systemd, `ulimit -n`). For an MTA
+//! that is idle nothing is kept.
 
 mod blocking;
 mod body;
+mod budget;
 mod config;
 mod envelope;
 mod error;
@@ -89,6 +91,7 @@ mod state;
 
 pub use self::blocking::{Blocking, blocking};
 pub use self::body::Body;
+pub(crate) use self::budget::Budget;
 pub use self::config::{DecideAt, OnLarge};
 pub use self::error::MessageError;
 pub use self::filter::{MessageFilter, message, message_streaming};

@@ -10,17 +10,23 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::body::Body;
+use super::budget::{Budget, Held};
 use super::error::MessageError;
 use super::file::TempFile;
 
 /// What is written to the file at a time, at least: each write is a trip to another thread.
 const PIECE: usize = 256 * 1024;
 
+/// How much bodies take in memory together unless set otherwise.
+const TOTAL: usize = 256 * 1024 * 1024;
+
 /// Where a body is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// How many bytes are kept in memory.
     pub(crate) memory: usize,
+    /// How many of all bodies together.
+    pub(crate) total: Arc<Budget>,
     /// Where the file is made; none is the system's directory for temporary files.
     pub(crate) directory: Option<Arc<Path>>,
 }
@@ -29,6 +35,7 @@ impl Default for Place {
     fn default() -> Self {
         Self {
             memory: 256 * 1024,
+            total: Budget::new(TOTAL),
             directory: None,
         }
     }
@@ -54,6 +61,8 @@ type Written = (Vec<u8>, io::Result<Arc<TempFile>>);
 pub(crate) struct Spool {
     /// What is not in the file yet.
     buffer: Vec<u8>,
+    /// What the buffer takes of what all may take together.
+    held: Held,
     file: Option<Arc<TempFile>>,
     in_file: u64,
     /// The buffer's way to the file.
@@ -74,9 +83,12 @@ impl Spool {
                 self.in_file += buffer.len() as u64;
                 self.file = Some(file);
                 // The first write may be much larger than those that follow.
-                if self.buffer.is_empty() && buffer.capacity() <= 2 * PIECE {
+                let is_small = buffer.capacity() <= 2 * PIECE;
+                if self.buffer.is_empty() && is_small && self.held.covers(buffer.capacity()) {
                     buffer.clear();
                     self.buffer = buffer;
+                } else {
+                    self.held.release();
                 }
             }
             Ok((_, Err(error))) => self.error = Some(error),
@@ -94,6 +106,9 @@ impl Spool {
         };
         make_room(&mut self.buffer, piece.len(), most);
         self.buffer.extend_from_slice(piece);
+        // Where all together have enough it goes to the file at once.
+        let is_covered = self.held.cover(self.buffer.capacity(), &place.total);
+        let most = if is_covered { most } else { 0 };
         if self.buffer.len() > most {
             let buffer = std::mem::take(&mut self.buffer);
             let (file, place) = (self.file.clone(), place.clone());
@@ -109,11 +124,8 @@ impl Spool {
     pub(crate) fn finish(mut self, place: &Place, is_cut: bool) -> Result<Body, MessageError> {
         self.check(place)?;
         let tail = Bytes::from(self.buffer);
-        Ok(Body::new(
-            self.file.take().map(|file| (file, self.in_file)),
-            tail,
-            is_cut,
-        ))
+        let file = self.file.take().map(|file| (file, self.in_file));
+        Ok(Body::new(file, tail, is_cut).holding(self.held))
     }
 
     fn check(&mut self, place: &Place) -> Result<(), MessageError> {
@@ -197,6 +209,40 @@ mod tests {
         spool.add(&[1; 11], &place()).unwrap();
         assert!(spool.add(&[1], &place()).is_err());
         assert!(spool.finish(&place(), false).is_err());
+    }
+
+    /// What all take together is bounded, and what is beyond it is in files.
+    #[tokio::test]
+    async fn bodies_together_are_bounded() {
+        let place = Place {
+            memory: 100,
+            total: Budget::new(150),
+            ..Place::default()
+        };
+        let mut bodies = Vec::new();
+        for _ in 0..3 {
+            let mut spool = Spool::default();
+            spool.add(&[7; 70], &place).unwrap();
+            ready(&mut spool).await;
+            bodies.push(spool.finish(&place, false).unwrap());
+        }
+        let in_memory = |body: &Body| body.in_memory().is_some();
+        assert_eq!(
+            bodies.iter().map(in_memory).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert_eq!(bodies[2].bytes().await.unwrap(), &[7; 70][..]);
+        // A clone holds what it is a clone of.
+        let kept = bodies[0].clone();
+        bodies.clear();
+        let mut spool = Spool::default();
+        spool.add(&[7; 90], &place).unwrap();
+        ready(&mut spool).await;
+        assert!(!in_memory(&spool.finish(&place, false).unwrap()));
+        drop(kept);
+        let mut spool = Spool::default();
+        spool.add(&[7; 90], &place).unwrap();
+        assert!(in_memory(&spool.finish(&place, false).unwrap()));
     }
 
     /// The buffer that went to the file is used again.
