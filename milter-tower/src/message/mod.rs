@@ -83,6 +83,8 @@ mod reader;
 mod service;
 mod spool;
 mod state;
+#[cfg(feature = "mail-parser")]
+mod structure;
 
 pub use self::blocking::{Blocking, blocking};
 pub use self::body::Body;

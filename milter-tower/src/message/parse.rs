@@ -5,6 +5,8 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::mail::Message;
+#[cfg(feature = "mail-parser")]
+use super::structure::structure;
 use crate::headers::Headers;
 
 /// How many bytes headers have as text.
@@ -75,7 +77,7 @@ impl Message {
     /// [`mail-parser`](crate::mail_parser). Needs the feature `mail-parser`.
     ///
     /// It is made of a copy of the message and holds another one, so three times `max_bytes` may be
-    /// taken. None if there is nothing in it that looks like a mail. A message of more than 64 KiB
+    /// taken, and as much again for each mail that is nested in the one before. None if there is nothing in it that looks like a mail. A message of more than 64 KiB
     /// is parsed on Tokio's blocking pool. Text in the character sets of East Asia is decoded if
     /// the program itself depends on `mail-parser` with its feature `full_encoding`. Attachments are
     /// those of the outer mail: one that it forwards is a part, and has its own
@@ -98,7 +100,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// As [`to_bytes`](Self::to_bytes). Passed on with `?` from a handler, an error has the client
+    /// As [`to_bytes`](Self::to_bytes), and if mails are nested in it more than 16 deep. Passed on with `?` from a handler, an error has the client
     /// come back, for days if the mail is too large: set a
     /// [`body_limit`](super::MessageFilter::body_limit) (the headers have at most
     /// [`max_header_bytes`](crate::Settings::max_header_bytes) besides), or look at the
@@ -114,15 +116,11 @@ impl Message {
         max_bytes: usize,
     ) -> Result<Option<mail_parser::Message<'static>>, ToBytesError> {
         let text = self.to_bytes(max_bytes).await?;
-        let parse = |text: &[u8]| {
-            let parsed = mail_parser::MessageParser::default().parse(text);
-            parsed.map(mail_parser::Message::into_owned)
-        };
         if text.len() <= 64 * 1024 {
-            return Ok(parse(&text));
+            return structure(&text);
         }
-        let parsed = tokio::task::spawn_blocking(move || parse(&text)).await;
-        parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))
+        let parsed = tokio::task::spawn_blocking(move || structure(&text)).await;
+        parsed.map_err(|error| ToBytesError::Body(io::Error::other(error)))?
     }
 }
 
@@ -136,6 +134,12 @@ pub enum ToBytesError {
         /// The bytes that it has.
         size: u64,
         /// The bytes that were allowed.
+        max: usize,
+    },
+    /// Mails are nested in it, one in the other, deeper than any that is meant to be read.
+    #[error("mails are nested in the message more than {max} deep")]
+    TooDeep {
+        /// How deep they may be.
         max: usize,
     },
     /// Its body cannot be read.
