@@ -83,6 +83,10 @@ impl Message {
     /// those of the outer mail: one that it forwards is a part, and has its own
     /// (`MessagePart::message`).
     ///
+    /// What is not bounded here is how deep mails are nested within one that is encoded (base64,
+    /// quoted-printable), which RFC 2046 section 5.2.1 forbids: the parser goes through them by
+    /// itself, and one that is made for it can take all of the stack.
+    ///
     /// ```
     /// use milter_tower::message::{Message, OnLarge, message};
     /// use milter_tower::BoxError;
