@@ -1,18 +1,20 @@
 //! What the example programs share: logging, stopping, and telling how to use them.
 
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use milter_tower::{Address, BoxError, ListenOptions, Listeners};
+use milter_tower::{Address, BoxError, ListenOptions, Listeners, Modification};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Where a program listens, as options of its command line.
 #[derive(Args, Clone, Debug)]
 pub struct Listen {
-    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH; can be given several times.
-    /// Sockets that systemd passes take the place of the default
+    /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH; can be given several times. By
+    /// default at the sockets that systemd passes, or else at inet:10025@127.0.0.1
     #[arg(long = "listen", value_name = "ADDRESS")]
     addresses: Vec<Address>,
     /// The permissions of a unix socket, in octal: 660
@@ -35,6 +37,7 @@ impl Listen {
         if addresses.is_empty() && listeners.is_empty() {
             addresses.push(Address::inet("127.0.0.1", 10025));
         }
+        let may_connect = self.socket_mode.is_some() && self.socket_group.is_some();
         let mut options = ListenOptions::new();
         if let Some(mode) = self.socket_mode {
             options = options.mode(mode);
@@ -45,7 +48,9 @@ impl Listen {
         for address in &addresses {
             listeners.extend([options.bind(address).await?]);
         }
-        listeners.addresses().for_each(|at| print_setup(&at));
+        for address in listeners.addresses() {
+            print_setup(&address, may_connect);
+        }
         Ok(listeners)
     }
 }
@@ -109,8 +114,44 @@ async fn next_signal() {
     }
 }
 
-/// Says where the filter listens and how a mail is sent through it.
-pub fn print_setup(address: &Address) {
+/// The name of a header, from a command line.
+///
+/// # Errors
+///
+/// It is none that a header can have.
+pub fn header_name(text: &str) -> Result<String, String> {
+    let header = Modification::add_header(text, "");
+    header.map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// The value of a header, from a command line.
+///
+/// # Errors
+///
+/// It is none that a header can have.
+pub fn header_value(text: &str) -> Result<String, String> {
+    let header = Modification::add_header("X", text);
+    header.map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// A domain, from a command line or a file.
+///
+/// # Errors
+///
+/// It is written as something else.
+pub fn domain(text: &str) -> Result<String, String> {
+    let is_other = |c: char| matches!(c, '@' | '*' | '<' | '>') || c.is_whitespace();
+    if text.is_empty() || text.starts_with('.') || text.contains(is_other) {
+        return Err(format!("{text:?} is no domain: write it as example.org"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Says where the filter listens and how a mail is sent through it, and who must be able to connect
+/// unless it was told.
+fn print_setup(address: &Address, may_connect: bool) {
     let address = reachable(address);
     let milter = address.for_postfix();
     println!(
@@ -121,12 +162,33 @@ pub fn print_setup(address: &Address) {
     println!("        --mail-from root@localhost --mail-rcpt root@localhost -T -");
     println!("and read root's mail. To take it out again:");
     println!("    postconf -X smtpd_milters && postfix reload");
-    println!("For Sendmail, in sendmail.mc: INPUT_MAIL_FILTER(`example', `S={address}, F=T')");
-    if matches!(address, Address::Unix(_)) {
-        println!("The user postfix must be able to write to the socket, also from smtpd's chroot:");
-        println!("give it --socket-group postfix and --socket-mode 660, or the like, and a path");
-        println!("below /var/spool/postfix where smtpd is chrooted.");
+    println!("For Sendmail, in sendmail.mc:");
+    println!("    INPUT_MAIL_FILTER(`example', `S={address}, F=T, T=C:10s;S:10s;R:10s;E:5m')");
+    let Address::Unix(path) = &address else {
+        return;
+    };
+    if !may_connect {
+        println!("The user postfix must be able to write to the socket: give it --socket-group");
+        println!("postfix and --socket-mode 660, or the like.");
     }
+    if !path.starts_with("/var/spool/postfix") {
+        println!("Where smtpd is chrooted, it sees only what is below /var/spool/postfix.");
+    }
+    if let Some(open) = open_to_all(path) {
+        println!(
+            "Sendmail takes no socket there: anyone can write to {}.",
+            open.display()
+        );
+    }
+}
+
+/// The first folder above a socket that anyone can write to, if there is one.
+// sendmail's libsmutil/safefile.c safedirpath, SFF_SAFEDIRPATH
+fn open_to_all(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|folder| {
+        let mode = folder.metadata().map(|data| data.permissions().mode());
+        mode.is_ok_and(|mode| mode & 0o002 != 0)
+    })
 }
 
 /// An address to connect to on this machine.

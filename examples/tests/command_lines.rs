@@ -3,12 +3,14 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 7] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
     env!("CARGO_BIN_EXE_reject-list"),
     env!("CARGO_BIN_EXE_stack"),
+    env!("CARGO_BIN_EXE_stamp"),
+    env!("CARGO_BIN_EXE_hello"),
 ];
 
 /// Runs a program that ends by itself.
@@ -28,9 +30,32 @@ fn each_tells_how_it_is_used() {
         let (code, said) = run(program, &["--help"]);
         assert_eq!(code, Some(0), "{program}: {said}");
         assert!(said.contains("--listen <ADDRESS>"), "{program}: {said}");
+        assert!(said.contains("inet:10025@127.0.0.1"), "{program}: {said}");
+        let (code, said) = run(program, &["--version"]);
+        let (_, name) = program.rsplit_once('/').unwrap();
+        assert_eq!(code, Some(0), "{program}: {said}");
+        assert!(said.starts_with(&format!("{name} 0.")), "{program}: {said}");
         let (code, said) = run(program, &["--nonsense"]);
         assert_eq!(code, Some(2), "{program}: {said}");
         assert!(said.contains("--nonsense"), "{program}: {said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_as_such() {
+    for (program, args) in [
+        (PROGRAMS[0], &[][..]),
+        (PROGRAMS[2], &["--text", "x", "--marker", "a b"]),
+        (
+            PROGRAMS[2],
+            &["--text", "x", "--sender-domain", "@example.org"],
+        ),
+        (PROGRAMS[2], &["--text", "x", "--max-size", "0"]),
+        (PROGRAMS[5], &["--name", "X Bad:"]),
+    ] {
+        let (code, said) = run(program, args);
+        assert_eq!(code, Some(2), "{program} {args:?}: {said}");
+        assert!(said.starts_with("error: "), "{program} {args:?}: {said}");
     }
 }
 
@@ -42,9 +67,13 @@ fn each_tells_what_it_cannot_use() {
     fs::write(&broken, "# fine\nnonsense here\n").unwrap();
     fs::write(&empty, "\n").unwrap();
     let below_a_file = path("empty/archive");
-    let [add_headers, archive, disclaimer, reject_list, stack] = PROGRAMS;
+    let [add_headers, archive, disclaimer, reject_list, stack, ..] = PROGRAMS;
     for (program, args, wanted) in [
-        (add_headers, &[][..], "error: nothing is to be done"),
+        (
+            add_headers,
+            &["--rules", &empty][..],
+            "error: nothing is to be done",
+        ),
         (
             add_headers,
             &["--rules", &broken],
@@ -52,16 +81,7 @@ fn each_tells_what_it_cannot_use() {
         ),
         (archive, &["--maildir", &below_a_file], "empty/archive: "),
         (disclaimer, &["--text", &missing], "missing: No such file"),
-        (
-            disclaimer,
-            &["--text", &empty],
-            "error: the footer, the text: it is empty",
-        ),
-        (
-            disclaimer,
-            &["--text", &broken, "--marker", "a b"],
-            "error: ",
-        ),
+        (disclaimer, &["--text", &empty], "empty: it is empty"),
         (reject_list, &["--list", &missing], "missing: No such file"),
         (stack, &["--block", "192.0.2"], "\"192.0.2\" is no network"),
         (
@@ -91,7 +111,21 @@ fn a_list_can_be_looked_at_beforehand() {
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("list");
     fs::write(&list, "client 192.0.2.0/24\nsender <> ok\n").unwrap();
-    let list = list.to_str().unwrap();
-    let (code, said) = run(PROGRAMS[3], &["--list", list, "--check"]);
-    assert_eq!((code, said), (Some(0), format!("{list}: 2 entries\n")));
+    let name = list.to_str().unwrap();
+    let check = || run(PROGRAMS[3], &["--list", name, "--check"]);
+    assert_eq!(check(), (Some(0), format!("{name}: 2 entries\n")));
+    fs::write(&list, "sender <> ok\n").unwrap();
+    assert_eq!(check(), (Some(0), format!("{name}: 1 entry\n")));
+    fs::write(&list, "# later\n").unwrap();
+    let said = format!("{name}: no entries, nothing is refused\n");
+    assert_eq!(check(), (Some(0), said));
+    fs::write(&list, "what\nsender <>\nsender bob\n").unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(1));
+    let ends = format!("error: {name}: 2 lines cannot be used\n");
+    assert!(
+        said.contains("list: line 1: ") && said.contains("list: line 3: "),
+        "{said}"
+    );
+    assert!(said.ends_with(&ends), "{said}");
 }

@@ -15,4 +15,5 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "set-header")]
+#[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
 pub mod set_header;

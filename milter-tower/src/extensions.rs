@@ -194,6 +194,11 @@ impl Shared {
         self.with_mut(|value: &mut T| value.clone())
     }
 
+    /// Whether there is a value of a type.
+    pub fn contains<T: Send + 'static>(&self) -> bool {
+        self.with_mut(|_: &mut T| ()).is_some()
+    }
+
     /// What a function makes of the value of a type; none if there is no such value.
     ///
     /// The values are locked meanwhile: do not use them again within the function.
@@ -290,10 +295,12 @@ mod tests {
         let shared = Shared::default();
         assert_eq!(shared.get::<u8>(), None);
         assert_eq!(shared.remove::<u8>(), None);
+        assert!(!shared.contains::<u8>());
         assert!(shared.values.get().is_none(), "nothing is allocated");
         let old = shared.clone();
         shared.with_default(|n: &mut u8| *n += 1);
         assert_eq!(old.get::<u8>(), Some(1));
+        assert!(old.contains::<u8>() && !old.contains::<i8>());
         assert_eq!(old.insert(5_u8), Some(1));
         assert_eq!(shared.remove::<u8>(), Some(5));
         assert_eq!(old.get::<u8>(), None);

@@ -15,6 +15,7 @@ use crate::response::Response;
 /// | `()` | go on |
 /// | [`Response`], [`Verdict`] | what is in it; illegal at the event, it becomes the failure verdict |
 /// | [`SmtpReply`] | refuse, in these words |
+/// | [`Message`](crate::Message) | in [`message`](mod@crate::message): accept it, as it is then |
 /// | [`Accept`](crate::verdict::Accept), [`Skip`](crate::verdict::Skip) … | the verdict, at the events that know it |
 /// | [`Modification`], `Vec<Modification>` | at the end of the message: accept it, changed |
 /// | `Option<T>` | the answer, or go on |
@@ -69,7 +70,7 @@ use crate::response::Response;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no answer at `{S}`",
     label = "a handler of `{S}` cannot return this",
-    note = "return `()`, `Response`, `SmtpReply`, or an `Option` or `Result` of them",
+    note = "return `()`, `Response`, `SmtpReply`, or an `Option` or `Result` of them; in `message` also the `Message`",
     note = "verdicts of their own type fit only where the MTA takes them: `Discard` and `Accept` not everywhere, `Skip` in the body only",
     note = "where something ended nobody waits for an answer: return `()` or `Result<(), E>`"
 )]

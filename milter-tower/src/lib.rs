@@ -58,6 +58,16 @@
 //! on and stays in step. After a panic the message's rest fails too, and the next message gets
 //! a fresh clone. See [`Failure`].
 //!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds | where |
+//! | --- | --- | --- |
+//! | `testing` | mails, a mail server in small, assertions: for `[dev-dependencies]` | `testing`, `assert_*` |
+//! | `mail-parser` | the MIME structure of messages | `Message::parse`, `mail_parser` |
+//! | `systemd` | sockets from systemd, and telling it how the service does | `Listeners::from_systemd`, `Serve::notify_systemd` |
+//!
 //! # Systems
 //!
 //! Unix only, as the mail servers: unix sockets are part of the interface.
@@ -71,6 +81,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// The crate whose types [`Message::parse`] returns, in the version that it does. Needs the feature
+/// `mail-parser`.
+#[cfg(feature = "mail-parser")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mail-parser")))]
+#[doc(no_inline)]
+pub use mail_parser;
 pub use milter_core::edit;
 pub use milter_core::state::NotNegotiated;
 pub use milter_core::{
@@ -139,6 +155,7 @@ mod session;
 mod settings;
 mod stop;
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
 /// The README's programs compile.

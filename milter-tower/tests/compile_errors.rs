@@ -295,6 +295,7 @@ fn a_handler_of_messages() {
         &[
             "`u32` is no answer at `",
             "return `()`, `Response`, `SmtpReply`",
+            "in `message` also the `Message`",
         ],
     );
     fails(

@@ -11,6 +11,7 @@
 use std::convert::Infallible;
 use std::future::ready;
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use milter_tower::{
@@ -24,7 +25,7 @@ use tower::{Service, service_fn};
 
 /// Does next to nothing, to measure the server by
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "bench-filter", version)]
 struct Args {
     /// Where to listen: tcp:HOST:PORT, inet:PORT@HOST or unix:PATH
     #[arg(long, default_value = "inet:10025@127.0.0.1")]
@@ -99,8 +100,11 @@ fn end(mode: Mode) -> Response {
     }
 }
 
-fn main() -> Result<(), BoxError> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    milter_examples::exit_code(start(&Args::parse()))
+}
+
+fn start(args: &Args) -> Result<(), BoxError> {
     allow_many_files()?;
     let runtime = match args.threads {
         None => Builder::new_multi_thread().enable_all().build()?,

@@ -2,15 +2,15 @@
 //!
 //! Run it, point an MTA at it (the program prints how), and send a mail.
 
-use std::error::Error;
+use std::process::ExitCode;
 
 use clap::Parser;
 use milter_examples::Listen;
-use milter_tower::{Message, message, serve};
+use milter_tower::{BoxError, Message, message, serve};
 
 /// Adds the header `X-Hello` to every mail
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "hello", version)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -22,10 +22,13 @@ async fn filter(mut mail: Message) -> Message {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn main() -> ExitCode {
     milter_examples::init_log();
-    let listeners = Args::parse().listen.bind().await?;
-    serve(listeners, message(filter).without_body())
+    milter_examples::exit_code(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<(), BoxError> {
+    serve(args.listen.bind().await?, message(filter).without_body())
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())

@@ -3,32 +3,35 @@
 //! Whatever the sender wrote under that name is deleted, so that the header can be relied on.
 
 use std::convert::Infallible;
-use std::error::Error;
+use std::process::ExitCode;
 
 use clap::Parser;
 use milter_examples::Listen;
 use milter_middleware::set_header::SetHeaderLayer;
-use milter_tower::{Needs, Request, Response, serve};
+use milter_tower::{BoxError, Needs, Request, Response, serve};
 use tower::{ServiceBuilder, service_fn};
 
 /// Marks every mail with a header that senders cannot forge
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "stamp", version)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
     /// The header's name
-    #[arg(long, default_value = "X-Seen-By")]
+    #[arg(long, default_value = "X-Seen-By", value_parser = milter_examples::header_name)]
     name: String,
     /// The header's value
-    #[arg(long, default_value = "milter-tower")]
+    #[arg(long, default_value = "milter-tower", value_parser = milter_examples::header_value)]
     value: String,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn main() -> ExitCode {
     milter_examples::init_log();
-    let args = Args::parse();
+    milter_examples::exit_code(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<(), BoxError> {
     // The filter itself needs nothing; the layer asks for what it needs.
     let filter = service_fn(async |_: Request| Ok::<_, Infallible>(Response::needs(Needs::none())));
     let filter = ServiceBuilder::new()

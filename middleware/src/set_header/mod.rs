@@ -1,5 +1,7 @@
 //! A layer that adds a header to every mail that the filter lets pass.
 //!
+//! Needs the feature `set-header`.
+//!
 //! ```
 //! use std::convert::Infallible;
 //!

@@ -227,7 +227,10 @@ impl Agreement {
 #[non_exhaustive]
 pub enum NotAgreed {
     /// The action was not negotiated.
-    #[error("{action} was not negotiated (agreed: {agreed}): ask for it in the filter's needs")]
+    #[error(
+        "{action} was not negotiated (agreed: {agreed}): ask for it in the filter's needs, \
+         as with `Needs::action(Actions::{action})`"
+    )]
     Action {
         /// The name of the action.
         action: String,

@@ -15,6 +15,7 @@ fn spaced(value: &[u8]) -> Vec<u8> {
 impl Headers {
     /// Puts a field at the top of the message: above all others, also above the `Received` that
     /// the MTA itself adds and does not show.
+    #[doc(alias = "insert")]
     pub fn prepend(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.prepend_raw(name, spaced(value.as_ref()));
     }
@@ -25,6 +26,8 @@ impl Headers {
     }
 
     /// Puts a field at the end.
+    #[doc(alias = "add")]
+    #[doc(alias = "add_header")]
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.append_raw(name, spaced(value.as_ref()));
     }
@@ -97,6 +100,7 @@ impl Headers {
 
     /// Gives a field another value, and says whether there is such a field. Its name stays as it
     /// is written.
+    #[doc(alias = "change")]
     pub fn replace<'n>(&mut self, which: impl Into<Which<'n>>, value: impl AsRef<[u8]>) -> bool {
         self.replace_raw(which, spaced(value.as_ref()))
     }
@@ -129,6 +133,7 @@ impl Headers {
 
     /// Leaves one field of a name, with this value: the first one changed and all others removed,
     /// or one added at the end.
+    #[doc(alias = "insert")]
     pub fn set(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.set_raw(name, spaced(value.as_ref()));
     }
@@ -155,6 +160,7 @@ impl Headers {
     }
 
     /// Removes a field, and says whether there was such a field.
+    #[doc(alias = "delete")]
     pub fn remove<'n>(&mut self, which: impl Into<Which<'n>>) -> bool {
         let Some(at) = self.find(which.into()) else {
             return false;
@@ -165,6 +171,7 @@ impl Headers {
     }
 
     /// Removes all fields of a name, and says how many there were.
+    #[doc(alias = "delete")]
     pub fn remove_all(&mut self, name: impl AsRef<[u8]>) -> usize {
         let name = name.as_ref();
         self.remove_if(|field| field.is_named(name))

@@ -11,9 +11,11 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::{BoundListener, Listeners};
 
+#[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
 impl Listeners {
     /// The listeners that systemd passes to a service that it starts for a socket unit
     /// (`sd_listen_fds(3)`), named as there (`FileDescriptorName=`); none if it passes none.
+    /// Needs the feature `systemd`.
     ///
     /// It takes them once, and removes `LISTEN_FDS` and `LISTEN_PID` from the environment: call it
     /// early, before something else reads or changes that. Permissions and the removal of a unix socket's file

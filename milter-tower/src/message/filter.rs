@@ -216,8 +216,10 @@ impl<B> MessageFilter<B> {
         self.set(|config| config.early = true)
     }
 
-    /// Asks about each recipient, when the client names it. A refusal concerns this one only; the
-    /// message goes on with the others, and its handler does not see it.
+    /// Asks about each recipient, when the client names it:
+    /// `async |to: Recipient, session: Session| …`, which returns what a RCPT can be
+    /// [answered](IntoResponse) with. A refusal concerns this one only; the message goes on with
+    /// the others, and its handler does not see it.
     ///
     /// To accept one is to go on; to [discard](crate::verdict::Discard) discards the whole
     /// message.

@@ -168,6 +168,8 @@ impl<B> Message<B> {
     ///
     /// An address may be given with or without `<>`. The MTA keeps the arguments that the sender
     /// came with.
+    #[doc(alias = "change_from")]
+    #[doc(alias = "chgfrom")]
     pub fn set_sender(&mut self, address: impl AsRef<[u8]>) {
         self.set_sender_with_args(address, "");
     }
@@ -180,6 +182,7 @@ impl<B> Message<B> {
     }
 
     /// Adds a recipient to the envelope, if it is not among them.
+    #[doc(alias = "addrcpt")]
     pub fn add_recipient(&mut self, address: impl AsRef<[u8]>) {
         let (edits, session) = self.edit();
         edits.add_recipient(session.recipients(), address.as_ref(), None);
@@ -197,6 +200,8 @@ impl<B> Message<B> {
     ///
     /// To take out one that was added sends nothing to the MTA, nor does adding one that was
     /// taken out.
+    #[doc(alias = "delrcpt")]
+    #[doc(alias = "delete_recipient")]
     pub fn remove_recipient(&mut self, address: impl AsRef<[u8]>) -> bool {
         let (edits, session) = self.edit();
         edits.remove_recipient(session.recipients(), address.as_ref())
@@ -209,6 +214,7 @@ impl<B> Message<B> {
     }
 
     /// Replaces the body. Lines end in CRLF.
+    #[doc(alias = "replace_body")]
     pub fn set_body(&mut self, body: impl Into<Bytes>) {
         self.edit().0.set_body(body.into());
     }

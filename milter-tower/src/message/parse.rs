@@ -73,36 +73,46 @@ impl Message {
         body.append_to(text).await.map_err(ToBytesError::Body)
     }
 
-    /// The MIME structure of the message as it is now, by the crate `mail-parser`.
+    /// The MIME structure of the message as it is now, by the crate
+    /// [`mail-parser`](crate::mail_parser). Needs the feature `mail-parser`.
     ///
     /// It is made of a copy of the message and holds another one, so three times `max_bytes` may be
     /// taken. Each message within the message holds one more copy: these may take seven times
-    /// `max_bytes`, and nest 50 deep. None if there is nothing in it that looks like a mail. A message of more than 64 KiB
-    /// is parsed on Tokio's blocking pool. Text in the character sets of East Asia is decoded if
-    /// the program itself depends on `mail-parser` with its feature `full_encoding`.
+    /// `max_bytes`, and nest 50 deep. None if there is nothing in it that looks like a mail. A
+    /// message of more than 64 KiB is parsed on Tokio's blocking pool. Text in the character sets of East Asia is decoded if
+    /// the program itself depends on `mail-parser` with its feature `full_encoding`. Attachments are
+    /// those of the outer mail: one that it forwards is a part, and has its own
+    /// (`MessagePart::message`).
     ///
     /// ```
+    /// use milter_tower::message::{Message, OnLarge, message};
     /// use milter_tower::BoxError;
-    /// use milter_tower::{Message, message};
     ///
     /// let filter = message(async |mail: Message| {
-    ///     let parsed = mail.parse(10 * 1024 * 1024).await?;
+    ///     let parsed = mail.parse(12 * 1024 * 1024).await?;
     ///     if parsed.is_some_and(|mail| mail.attachment_count() > 100) {
     ///         return Ok(mail.reject());
     ///     }
     ///     Ok::<_, BoxError>(mail.accept())
-    /// });
+    /// })
+    /// // What has more is refused for good.
+    /// .body_limit(10 * 1024 * 1024, OnLarge::Reject);
     /// ```
     ///
     /// # Errors
     ///
     /// As [`to_bytes`](Self::to_bytes), and if there are too many messages within the message
     /// ([`Nested`](ToBytesError::Nested)), or the parser panics ([`Parser`](ToBytesError::Parser)).
+    /// Passed on with `?` from a handler, an error has the client come back, for days if the mail is
+    /// too large: set a [`body_limit`](super::MessageFilter::body_limit) (the headers have at most
+    /// [`max_header_bytes`](crate::Settings::max_header_bytes) besides), or look at the
+    /// [error](ToBytesError) and decide.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime, if the message is large.
     #[cfg(feature = "mail-parser")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mail-parser")))]
     pub async fn parse(
         &self,
         max_bytes: usize,

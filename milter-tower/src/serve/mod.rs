@@ -251,8 +251,10 @@ impl<L, M> Serve<L, M> {
     }
 
     /// Tells systemd when the server is ready and when it stops, and answers its watchdog
-    /// (`Type=notify`, `WatchdogSec=`). Without systemd it does nothing.
+    /// (`Type=notify`, `WatchdogSec=`). Without systemd it does nothing. Needs the feature
+    /// `systemd`.
     #[cfg(feature = "systemd")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
     pub const fn notify_systemd(mut self) -> Self {
         self.notify_systemd = true;
         self

@@ -22,9 +22,12 @@
 /// assert_no_header!(done, "X-Virus");
 /// ```
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with the headers and how they differ: `-` was expected, `+` was delivered.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_header {
     ($done:expr, $name:expr $(,)?) => {
@@ -42,9 +45,12 @@ macro_rules! assert_header {
 ///
 /// See [`assert_header!`](crate::assert_header) for an example.
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it has one, with the headers.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_no_header {
     ($done:expr, $name:expr $(,)?) => {
@@ -63,9 +69,12 @@ macro_rules! assert_no_header {
 /// assert_body!(done, "Hello\nBob\n");
 /// ```
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with the lines that differ: `-` was expected, `+` was delivered.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_body {
     ($done:expr, $body:expr $(,)?) => {
@@ -88,9 +97,12 @@ macro_rules! assert_body {
 /// assert_recipients!(done, ["bob@example.net", "archive@example.net"]);
 /// ```
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with the addresses that differ: `-` was expected, `+` was delivered.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_recipients {
     ($done:expr, [$($address:expr),* $(,)?] $(,)?) => {
@@ -100,9 +112,12 @@ macro_rules! assert_recipients {
 
 /// Asserts that the MTA took the mail.
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it did not, with all that became of the mail.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_accepted {
     ($done:expr $(,)?) => {
@@ -127,9 +142,12 @@ macro_rules! assert_accepted {
 /// assert_refused!(done, 550, "block list");
 /// ```
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with all that became of the mail.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_refused {
     ($done:expr $(,)?) => {
@@ -145,9 +163,12 @@ macro_rules! assert_refused {
 
 /// Asserts that the client was told that the mail was taken, and nobody gets it.
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with all that became of the mail.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_discarded {
     ($done:expr $(,)?) => {
@@ -158,9 +179,12 @@ macro_rules! assert_discarded {
 /// Asserts that the MTA took the mail and holds it back; with a text, for a reason that has this
 /// text somewhere in it.
 ///
+/// Needs the feature `testing`.
+///
 /// # Panics
 ///
 /// If it is not so, with all that became of the mail.
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[macro_export]
 macro_rules! assert_quarantined {
     ($done:expr $(,)?) => {

@@ -1,5 +1,5 @@
 //! What a test of a filter needs: mails to send, a mail server to send them through, and what
-//! became of them.
+//! became of them. Needs the feature `testing`.
 //!
 //! A [`Mail`] is what a client sends, with as little said as the test cares about. A [`MockMta`]
 //! is a mail server in small, which asks the filter as Postfix or Sendmail would. A [`Delivery`]

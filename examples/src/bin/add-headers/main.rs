@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use milter_examples::Listen;
 use milter_tower::message::{DecideAt, Message, MessageFilter, message};
 use milter_tower::{BoxError, serve};
@@ -16,7 +16,11 @@ mod rules;
 
 /// Adds, changes and removes header fields of every mail
 #[derive(Parser)]
-#[command(version, after_help = HELP)]
+#[command(name = "add-headers", version, after_help = HELP)]
+#[command(group(
+    ArgGroup::new("what").required(true).multiple(true)
+        .args(["remove", "set", "add", "prepend", "remove_forged", "rules"])
+))]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -53,7 +57,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), BoxError> {
     let (listen, rules) = args.take_apart()?;
     if rules.is_empty() {
-        return Err("nothing is to be done: see --help".into());
+        return Err("nothing is to be done: the file has no rules".into());
     }
     serve(listen.bind().await?, filter(rules))
         .notify_systemd()

@@ -17,6 +17,9 @@ const ABANDONED: Duration = Duration::from_secs(36 * 60 * 60);
 /// A piece of mail is written once there is so much of it.
 const BUFFER: usize = 64 * 1024;
 
+/// The folders of a maildir.
+const PARTS: [&str; 3] = ["tmp", "new", "cur"];
+
 /// A maildir.
 #[derive(Clone, Debug)]
 pub(crate) struct Maildir(Arc<Folders>);
@@ -31,12 +34,20 @@ struct Folders {
 
 impl Maildir {
     /// Opens a maildir, which is made if it is not there; only this user can read it then.
+    ///
+    /// The folder that it lies in must be there, and a folder that holds something else is no
+    /// maildir: what was meant is another one, or one on a disk that is not mounted.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        for folder in ["tmp", "new", "cur"] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path.join(folder))?;
+        let mut folder = DirBuilder::new();
+        folder.mode(0o700);
+        match fs::read_dir(path) {
+            Ok(entries) => check(path, entries)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(path)?,
+            Err(error) => return Err(error),
+        }
+        for part in PARTS {
+            // Made if it is not there.
+            folder.recursive(true).create(path.join(part))?;
         }
         let node = rustix::system::uname();
         let folders = Folders {
@@ -147,6 +158,23 @@ impl Draft {
     }
 }
 
+/// Whether a folder is a maildir, or can become one: with nothing in it, or not all of the parts.
+fn check(path: &Path, entries: fs::ReadDir) -> io::Result<()> {
+    if PARTS.iter().all(|part| path.join(part).is_dir()) {
+        return Ok(());
+    }
+    for entry in entries {
+        let name = entry?.file_name();
+        if !PARTS.iter().any(|part| name == *part) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "this folder is no maildir, and other things are in it",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A name that no other file here has: time, process, count and host.
 fn unique(host: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -193,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_mail_is_there_when_it_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/mail");
+        let path = dir.path().join("mail");
         let maildir = Maildir::open(&path).unwrap();
         let mut draft = maildir.begin().await.unwrap();
         draft.write(b"Subject: hi\n\n").await.unwrap();
@@ -242,6 +270,26 @@ mod tests {
         }
         assert_eq!(names.len(), 100);
         assert_eq!(host("a/b:c"), "a\\057b\\072c");
+    }
+
+    #[test]
+    fn what_is_no_maildir_does_not_become_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mail");
+        // The folder above is not there.
+        Maildir::open(&path.join("deep")).unwrap_err();
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        fs::create_dir(path.join("tmp")).unwrap();
+        fs::write(path.join("other"), "").unwrap();
+        let error = Maildir::open(&path).unwrap_err();
+        assert!(error.to_string().contains("no maildir"), "{error}");
+        assert!(!path.join("new").exists());
+        fs::remove_file(path.join("other")).unwrap();
+        Maildir::open(&path).unwrap();
+        // What else there is in a maildir is others'.
+        fs::write(path.join("other"), "").unwrap();
+        Maildir::open(&path).unwrap();
     }
 
     #[test]

@@ -16,11 +16,11 @@ mod maildir;
 
 /// Keeps a copy of every mail that is accepted, in a maildir
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "archive", version)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
-    /// The maildir, which is made if it is not there
+    /// The maildir; it is made if it is not there, but not the folder that it lies in
     #[arg(long, value_name = "FOLDER")]
     maildir: PathBuf,
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -18,7 +19,7 @@ mod words;
 
 /// Does what a file tells it to do, and writes down what it saw
 #[derive(Parser)]
-#[command(version, after_help = HELP)]
+#[command(name = "control", version, after_help = HELP)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -43,9 +44,12 @@ For tests only: a mail may carry rules of its own, in headers X-Test.";
 const GRACE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> ExitCode {
     milter_examples::init_log();
-    let args = Args::parse();
+    milter_examples::exit_code(start(Args::parse()).await)
+}
+
+async fn start(args: Args) -> Result<(), BoxError> {
     if args.control.len() != args.trace.len() {
         return Err("as many --trace as --control are needed".into());
     }

@@ -14,12 +14,20 @@ pub(crate) struct Footer {
     html: String,
 }
 
+/// Why there can be no such footer.
+#[derive(Debug)]
+pub(crate) struct FooterError {
+    pub(crate) is_in_html: bool,
+    pub(crate) what: String,
+}
+
 impl Footer {
     /// A footer; its HTML is made of the text unless there is some.
-    pub(crate) fn new(text: &str, html: Option<&str>) -> Result<Self, String> {
-        let text = lines(text).map_err(|what| format!("the text: {what}"))?;
+    pub(crate) fn new(text: &str, html: Option<&str>) -> Result<Self, FooterError> {
+        let error = |is_in_html| move |what| FooterError { is_in_html, what };
+        let text = lines(text).map_err(error(false))?;
         let html = match html {
-            Some(html) => lines(html).map_err(|what| format!("the HTML: {what}"))?,
+            Some(html) => lines(html).map_err(error(true))?,
             None => to_html(&text),
         };
         Ok(Self {
@@ -209,9 +217,9 @@ mod tests {
             (&*"x".repeat(MAX_LEN + 1), "it is longer than 65536 bytes"),
         ] {
             let error = Footer::new(text, None).unwrap_err();
-            assert_eq!(error, format!("the text: {said}"));
+            assert_eq!((error.is_in_html, &*error.what), (false, said));
             let error = Footer::new("a", Some(text)).unwrap_err();
-            assert_eq!(error, format!("the HTML: {said}"));
+            assert_eq!((error.is_in_html, &*error.what), (true, said));
         }
     }
 }

@@ -24,7 +24,7 @@ mod transfer;
 
 /// Adds a footer to the text of mails
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "disclaimer", version)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -35,16 +35,22 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Changes mail of senders in this domain only; can be given several times
-    #[arg(long = "sender-domain", value_name = "DOMAIN")]
+    #[arg(long = "sender-domain", value_name = "DOMAIN", value_parser = milter_examples::domain)]
     domains: Vec<String>,
     /// Also changes mail that is left alone otherwise; can be given several times
     #[arg(long, value_name = "WHAT")]
     also: Vec<What>,
     /// The header that says that a mail has its footer
-    #[arg(long, value_name = "NAME", default_value = "X-Disclaimer")]
+    #[arg(
+        long, value_name = "NAME", default_value = "X-Disclaimer",
+        value_parser = milter_examples::header_name
+    )]
     marker: String,
     /// Larger bodies are left alone, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 25)]
+    #[arg(
+        long, value_name = "MIB", default_value_t = 25,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     max_size: u32,
 }
 
@@ -56,7 +62,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), BoxError> {
     let footer = read_footer(&args.text, args.html.as_deref())?;
-    let policy = Policy::new(args.domains, args.also, args.marker)?;
+    let policy = Policy::new(args.domains, args.also, args.marker);
     let filter =
         filter(policy, footer).body_limit(u64::from(args.max_size) * 1024 * 1024, OnLarge::Omit);
     serve(args.listen.bind().await?, filter)
@@ -75,8 +81,12 @@ fn read_footer(text: &Path, html: Option<&Path>) -> Result<Footer, BoxError> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let html = html.map(read).transpose()?;
-    Footer::new(&read(text)?, html.as_deref()).map_err(|what| format!("the footer, {what}").into())
+    let html_text = html.map(read).transpose()?;
+    Footer::new(&read(text)?, html_text.as_deref()).map_err(|error| {
+        let file = if error.is_in_html { html } else { Some(text) };
+        let file = file.unwrap_or(text).display();
+        format!("the footer, {file}: {}", error.what).into()
+    })
 }
 
 /// Adds the footer, unless the mail is to be left alone. A mail is never refused.

@@ -2,7 +2,6 @@
 
 use clap::ValueEnum;
 use milter_tower::message::Message;
-use milter_tower::{Modification, ModificationError};
 
 /// What is left alone unless told otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,18 +23,12 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn new(
-        domains: Vec<String>,
-        also: Vec<What>,
-        marker: String,
-    ) -> Result<Self, ModificationError> {
-        // A name that no header can have is better told at the start.
-        Modification::add_header(&marker, "added")?;
-        Ok(Self {
+    pub(crate) const fn new(domains: Vec<String>, also: Vec<What>, marker: String) -> Self {
+        Self {
             domains,
             also,
             marker,
-        })
+        }
     }
 
     /// The name of the header that a mail with a footer has.

@@ -10,7 +10,7 @@ fn footer() -> Footer {
 fn policy(options: &[&str]) -> Policy {
     let all = [&["disclaimer", "--text", "x"], options].concat();
     let args = Args::try_parse_from(all).unwrap();
-    Policy::new(args.domains, args.also, args.marker).unwrap()
+    Policy::new(args.domains, args.also, args.marker)
 }
 
 fn filter_with(options: &[&str]) -> MessageFilter {
@@ -118,6 +118,15 @@ async fn nasty_mails_do_no_harm() {
 }
 
 #[test]
-fn a_marker_that_no_header_can_have_is_refused_at_the_start() {
-    assert!(Policy::new(Vec::new(), Vec::new(), "a b".to_owned()).is_err());
+fn what_makes_no_sense_is_refused_at_the_start() {
+    for option in [
+        ["--marker", "a b"],
+        ["--sender-domain", "@example.org"],
+        ["--sender-domain", ""],
+        ["--max-size", "0"],
+    ] {
+        let all = [&["disclaimer", "--text", "x"], &option[..]].concat();
+        let error = Args::try_parse_from(all).err().unwrap();
+        assert_eq!(error.exit_code(), 2, "{option:?}");
+    }
 }

@@ -11,6 +11,9 @@ use std::path::Path;
 use ipnet::IpNet;
 use milter_tower::{SmtpReply, domain_key, mailbox_key};
 
+/// So many lines that mean nothing are told.
+const MOST_TOLD: usize = 20;
+
 /// What an entry says: refuse in these words, or nothing against it.
 type Answer = Option<SmtpReply>;
 
@@ -37,11 +40,19 @@ impl List {
 
     pub(crate) fn parse(text: &[u8]) -> Result<Self, ListError> {
         let mut list = Self::default();
+        let (mut told, mut more) = (Vec::new(), 0);
         for (line, number) in text.split(|&byte| byte == b'\n').zip(1..) {
-            list.read_line(line)
-                .map_err(|what| ListError::Line { number, what })?;
+            match list.read_line(line) {
+                Ok(()) => {}
+                Err(what) if told.len() < MOST_TOLD => told.push(format!("line {number}: {what}")),
+                Err(_) => more += 1,
+            }
         }
-        Ok(list)
+        if told.is_empty() {
+            Ok(list)
+        } else {
+            Err(ListError::Lines { told, more })
+        }
     }
 
     /// How many entries there are.
@@ -150,12 +161,8 @@ fn mailbox(text: &str) -> Result<String, String> {
 }
 
 fn domain(text: &str) -> Result<String, String> {
-    if text.contains('@') || text.starts_with('.') {
-        return Err(format!(
-            "{text:?} is no domain: write it as example.org, which names those below it as well"
-        ));
-    }
-    Ok(domain_key(text))
+    let domain = milter_examples::domain(text)?;
+    Ok(domain_key(domain))
 }
 
 /// The domain, the one above it, and so on.
@@ -185,15 +192,21 @@ fn parse_answer(text: &str, default: &str) -> Result<Answer, String> {
 pub(crate) enum ListError {
     /// The file cannot be read.
     File(io::Error),
-    /// A line that means nothing, counted from 1.
-    Line { number: usize, what: String },
+    /// Lines that mean nothing, with their numbers from 1: the first ones, and how many more.
+    Lines { told: Vec<String>, more: usize },
 }
 
 impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => error.fmt(f),
-            Self::Line { number, what } => write!(f, "line {number}: {what}"),
+            Self::Lines { told, more } => {
+                f.write_str(&told.join("; "))?;
+                match more {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
+            }
         }
     }
 }
@@ -324,6 +337,18 @@ mod tests {
             let error = List::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(said), "{text:?}: {error}");
         }
+        let error = List::parse(b"a\nclient 192.0.2.1\nsender b\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "line 1: \"a\" is followed by nothing; \
+             line 3: \"b\" is no address such as bob@example.net"
+        );
+        let error = List::parse("a\n".repeat(MOST_TOLD + 7).as_bytes()).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.ends_with("line 20: \"a\" is followed by nothing; and 7 more"),
+            "{said}"
+        );
         let error = List::parse(b"\n\xff").unwrap_err();
         assert_eq!(error.to_string(), "line 2: not UTF-8");
         assert!(List::parse(b"").unwrap().len() == 0);

@@ -9,15 +9,15 @@ use milter_examples::Listen;
 use milter_tower::router::State;
 use milter_tower::{BoxError, Recipient, Router, Sender, Session, SmtpReply, serve};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::list::List;
+use crate::list::{List, ListError};
 
 mod list;
 
 /// Refuses mail of clients, of senders and for recipients that are on a list
 #[derive(Parser)]
-#[command(version, after_help = HELP)]
+#[command(name = "reject-list", version, after_help = HELP)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -47,10 +47,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), BoxError> {
-    let list = read(&args.list).await?;
     if args.check {
-        println!("{}: {} entries", args.list.display(), list.len());
-        return Ok(());
+        return check_list(&args.list);
+    }
+    let list = read(&args.list).await?;
+    if list.len() == 0 {
+        warn!("the list is empty: nothing is refused");
     }
     // From here on SIGHUP does not end the program.
     let mut hangup = signal(SignalKind::hangup())?;
@@ -73,6 +75,31 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .with_graceful_shutdown(milter_examples::stop_signal())
         .await?;
     Ok(())
+}
+
+/// Says whether a list can be used, and each line that cannot.
+fn check_list(path: &Path) -> Result<(), BoxError> {
+    let file = path.display();
+    match List::read(path) {
+        Ok(list) => {
+            match list.len() {
+                0 => println!("{file}: no entries, nothing is refused"),
+                1 => println!("{file}: 1 entry"),
+                len => println!("{file}: {len} entries"),
+            }
+            Ok(())
+        }
+        Err(ListError::Lines { told, more }) => {
+            for line in &told {
+                eprintln!("{file}: {line}");
+            }
+            Err(match told.len() + more {
+                1 => format!("{file}: 1 line cannot be used").into(),
+                count => format!("{file}: {count} lines cannot be used").into(),
+            })
+        }
+        Err(error @ ListError::File(_)) => Err(format!("{file}: {error}").into()),
+    }
 }
 
 /// Reads the list where that holds up nobody.

@@ -15,7 +15,7 @@ use tower::ServiceBuilder;
 
 /// A block list, a policy for headers and a footer, one after the other
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "stack", version)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
