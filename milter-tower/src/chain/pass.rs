@@ -101,12 +101,16 @@ impl Running {
             }));
         }
         while let Some(group) = self.group(pass.group) {
+            let mut at_once = None;
             if matches!(pass.step, Step::Ask) {
                 self.judgements.clear();
-                self.begin_group(pass, group.clone());
+                at_once = self.poll_at_once(pass, &group, cx);
+                if at_once.is_none() {
+                    self.begin_group(pass, group.clone());
+                }
                 pass.step = Step::Wait;
             }
-            ready!(self.poll_group(pass, group, cx));
+            ready!(at_once.unwrap_or_else(|| self.poll_group(pass, group, cx)));
             pass.step = Step::Ask;
             if let Some(objection) = strictest(&self.judgements) {
                 if let Some(response) = self.object(pass, objection) {
@@ -121,6 +125,33 @@ impl Running {
             }
         }
         Poll::Ready(self.passed(pass))
+    }
+
+    /// Asks the only member of a group the short way, if nothing stands in it.
+    fn poll_at_once(
+        &mut self,
+        pass: &Pass,
+        group: &Range<usize>,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<()>> {
+        let (at, session) = (group.start, pass.request.session());
+        let is_plain = match pass.stage {
+            Stage::Rcpt => !is_refused_recipient(session.macros()),
+            Stage::Header => !self.agreement(session).leading_space(),
+            _ => true,
+        };
+        if !is_plain || group.len() != 1 {
+            return None;
+        }
+        let behind = self.spec.groups.len().saturating_sub(pass.group + 1);
+        let (live, mut around) = self.member_before(behind, at, session)?;
+        let asked = live.ask_at_once(&pass.request, pass.stage, &mut around, cx)?;
+        Some(asked.map(|judgement| {
+            if let Some(judgement) = judgement {
+                self.judgements.push((at, judgement));
+            }
+            self.time.passed();
+        }))
     }
 
     /// Begins to ask the members of a group.
