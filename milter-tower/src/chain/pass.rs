@@ -22,6 +22,8 @@ use crate::session::is_refused_recipient;
 pub(super) struct Pass {
     pub(super) request: Request,
     pub(super) stage: Stage,
+    /// A recipient that the MTA refused.
+    is_refused: bool,
     /// The group that is asked.
     group: usize,
     step: Step,
@@ -37,10 +39,13 @@ enum Step {
 }
 
 impl Pass {
-    pub(super) const fn new(request: Request, stage: Stage) -> Self {
+    pub(super) fn new(request: Request, stage: Stage) -> Self {
+        let macros = request.session().macros();
+        let is_refused = stage == Stage::Rcpt && is_refused_recipient(macros);
         Self {
             request,
             stage,
+            is_refused,
             group: 0,
             step: Step::Hold,
             wanted: Vec::new(),
@@ -136,9 +141,8 @@ impl Running {
     ) -> Option<Poll<()>> {
         let (at, session) = (group.start, pass.request.session());
         let is_plain = match pass.stage {
-            Stage::Rcpt => !is_refused_recipient(session.macros()),
             Stage::Header => !self.agreement(session).leading_space(),
-            _ => true,
+            _ => !pass.is_refused,
         };
         if !is_plain || group.len() != 1 {
             return None;
@@ -157,7 +161,6 @@ impl Running {
     /// Begins to ask the members of a group.
     fn begin_group(&mut self, pass: &Pass, group: Range<usize>) {
         let session = pass.request.session();
-        let is_hidden = pass.stage == Stage::Rcpt && is_refused_recipient(session.macros());
         let bare = self.without_space(pass);
         for at in group {
             if pass.stage >= Stage::Header {
@@ -180,7 +183,7 @@ impl Running {
             }
             // Recipients that the MTA refused are for those who asked for them
             // (protocol 7.3 rule 11).
-            if is_hidden && !live.view.agreement().rejected_recipients() {
+            if pass.is_refused && !live.view.agreement().rejected_recipients() {
                 continue;
             }
             let spaced = live.view.agreement().leading_space();
@@ -233,7 +236,7 @@ impl Running {
     /// A group objects. The response, if it is time for it.
     fn object(&mut self, pass: &Pass, objection: Verdict) -> Option<Response> {
         let session = pass.request.session();
-        if pass.stage == Stage::Rcpt && is_refused_recipient(session.macros()) {
+        if pass.is_refused {
             // Nothing can rescue it (protocol 4.5), and it cannot be refused once more.
             return Some(Response::proceed());
         }
@@ -290,7 +293,7 @@ impl Running {
         else {
             return;
         };
-        if is_refused_recipient(session.macros()) {
+        if pass.is_refused {
             return;
         }
         let asked = self
