@@ -162,7 +162,7 @@ impl Running {
 
     /// The call was dropped before it ended.
     pub(super) fn cancel(&mut self, call: u64) {
-        if call != self.call {
+        if call != self.call || matches!(self.doing, Doing::Nothing) {
             return;
         }
         match std::mem::take(&mut self.doing) {
