@@ -1,12 +1,15 @@
 //! One member's failure is its own (D6, protocol 7.3 rules 13 and 14).
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Needs, OnMemberFailure, Response, Settings, SmtpReply,
-    Stage,
+    Chain, Event, Member, MemberFailure, Needs, OnMemberFailure, Peer, PeerAddr, Request, Response,
+    Session, Settings, SmtpReply, Stage,
 };
+use tower::Service;
 
 use crate::common::{
     Act, Log, Ready, Scripted, connect, helo, mail, name, rcpt, seconds, start, start_with,
@@ -261,6 +264,29 @@ async fn members_share_the_time() {
     let took = start.elapsed();
     assert!(took > seconds(8) && took < seconds(10), "{took:?}");
     mta.quit(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_leaves_time_for_those_behind() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&log);
+    let member = tower::service_fn(move |request: Request| {
+        let left = request.deadline().remaining();
+        if matches!(request.event(), Event::Data) {
+            seen.lock().unwrap().push(left.as_secs());
+        }
+        std::future::ready(Ok::<_, Infallible>(Response::proceed()))
+    });
+    let members = ["a", "b", "c"].into_iter();
+    let mut chain = members.fold(Chain::new(), |chain, name| chain.with(name, member.clone()));
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    // By its own reading of the clock each time, as an MTA that waits for each answer has it.
+    for _ in 0..2 {
+        let request = Request::new(Event::Data, session.clone());
+        assert_eq!(chain.call(request).await.unwrap(), Response::proceed());
+        tokio::time::advance(seconds(100)).await;
+    }
+    assert_eq!(*log.lock().unwrap(), [210, 240, 270, 210, 240, 270]);
 }
 
 #[tokio::test]
