@@ -1,7 +1,7 @@
 //! One member's failure is its own (D6, protocol 7.3 rules 13 and 14).
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
@@ -142,6 +142,25 @@ async fn a_member_that_panicked_is_made_anew_and_shown_what_it_has_to_know() {
             .count(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_new_one_that_cannot_be_asked_for_its_needs_is_asked_nothing() {
+    let offers = AtomicUsize::new(0);
+    let (a, seen) = Scripted::new(move |request, _| match request.event() {
+        Event::Negotiate(_) if offers.fetch_add(1, Ordering::SeqCst) > 0 => {
+            Response::reject().into()
+        }
+        Event::Mail(_) => Act::Panic,
+        _ => Response::proceed().into(),
+    });
+    let chain = Chain::new().with("a", a).with("b", idle().0);
+    let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+    for _ in 0..3 {
+        assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    }
+    mta.quit(run).await;
+    assert_eq!((seen.count("negotiate"), seen.count("mail")), (3, 1));
 }
 
 #[tokio::test]
