@@ -240,6 +240,11 @@ impl Response {
         self.extra.as_ref().is_some_and(|extra| extra.refused)
     }
 
+    /// Whether it says to go on, and nothing else.
+    pub(crate) const fn is_bare_proceed(&self) -> bool {
+        matches!(self.verdict, Verdict::Continue) && self.extra.is_none()
+    }
+
     /// For layers: widens the needs that an answer to the negotiation carries. An answer
     /// without needs has them all and stays as it is, as does one that refuses.
     ///

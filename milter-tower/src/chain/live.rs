@@ -221,6 +221,45 @@ impl Live {
         None
     }
 
+    /// Whether it is asked, by a service that is there, and nothing has to be shown to it before.
+    fn is_at_hand(&self, stage: Stage) -> bool {
+        let is_there = self.service.is_some() && !self.condemned && !self.lingers;
+        let has_all =
+            !self.undecided && self.feed.is_none() && self.lags.is_none_or(|from| stage < from);
+        let is_open = self.out.is_none() && self.over.is_none();
+        is_there && has_all && is_open && self.view.is_asked(stage)
+    }
+
+    /// Asks it the short way, if it is [at hand](Self::is_at_hand): most answer at once and say to
+    /// go on, and there is no judgement then. With one that pends [`poll`](Self::poll) goes on.
+    pub(super) fn ask_at_once(
+        &mut self,
+        request: &Request,
+        stage: Stage,
+        around: &mut Around<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Option<Judgement>>> {
+        if !self.is_at_hand(stage) {
+            return None;
+        }
+        let mut request = Some(self.request(request, around));
+        let polled = self.service.as_mut()?.poll(&mut request, &self.span, cx);
+        if stage != Stage::EndOfMessage
+            && matches!(&polled, Poll::Ready(Ok(response)) if response.is_bare_proceed())
+        {
+            // Allowed, and the end of nothing.
+            self.view.reach(stage);
+            return Some(Poll::Ready(None));
+        }
+        self.call = Call::Pending(request);
+        self.task = Task::Ask(stage);
+        let called = self.called(polled, around, cx);
+        Some(called.map(|called| {
+            self.task = Task::None;
+            Some(self.judged(stage, called, around))
+        }))
+    }
+
     /// The judgement where the service is not asked.
     fn foregone(&mut self, stage: Stage) -> Option<Judgement> {
         let verdict = self.view.foregone(stage)?;
@@ -393,17 +432,34 @@ impl Live {
                 return Poll::Ready(Err(Failure::Broken));
             }
         }
-        let mut called = match service.poll(request, &self.span, cx) {
+        let polled = service.poll(request, &self.span, cx);
+        self.called(polled, around, cx)
+    }
+
+    /// What came of polling its service, if that is all.
+    fn called(
+        &mut self,
+        polled: Poll<Result<Response, Failure>>,
+        around: &mut Around<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, Failure>> {
+        let mut called = match polled {
+            // Nothing is left of the call.
+            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
             Poll::Ready(called) => called,
             Poll::Pending => {
                 let limit = ready!(around.time.poll_over(cx));
-                Err(match request {
-                    None => Failure::Deadline(limit),
-                    Some(_) => Failure::NotReadyInTime(limit),
+                Err(if self.was_reached() {
+                    Failure::Deadline(limit)
+                } else {
+                    Failure::NotReadyInTime(limit)
                 })
             }
         };
-        let dropped = service.clear(&self.span);
+        let dropped = match &mut self.service {
+            Some(service) => service.clear(&self.span),
+            None => Ok(()),
+        };
         let breaks = matches!(&called, Err(failure) if failure.breaks_service());
         if breaks || dropped.is_err() {
             self.discard();

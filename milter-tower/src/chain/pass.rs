@@ -22,6 +22,8 @@ use crate::session::is_refused_recipient;
 pub(super) struct Pass {
     pub(super) request: Request,
     pub(super) stage: Stage,
+    /// A recipient that the MTA refused.
+    is_refused: bool,
     /// The group that is asked.
     group: usize,
     step: Step,
@@ -37,10 +39,13 @@ enum Step {
 }
 
 impl Pass {
-    pub(super) const fn new(request: Request, stage: Stage) -> Self {
+    pub(super) fn new(request: Request, stage: Stage) -> Self {
+        let macros = request.session().macros();
+        let is_refused = stage == Stage::Rcpt && is_refused_recipient(macros);
         Self {
             request,
             stage,
+            is_refused,
             group: 0,
             step: Step::Hold,
             wanted: Vec::new(),
@@ -101,12 +106,16 @@ impl Running {
             }));
         }
         while let Some(group) = self.group(pass.group) {
+            let mut at_once = None;
             if matches!(pass.step, Step::Ask) {
                 self.judgements.clear();
-                self.begin_group(pass, group.clone());
+                at_once = self.poll_at_once(pass, &group, cx);
+                if at_once.is_none() {
+                    self.begin_group(pass, group.clone());
+                }
                 pass.step = Step::Wait;
             }
-            ready!(self.poll_group(pass, group, cx));
+            ready!(at_once.unwrap_or_else(|| self.poll_group(pass, group, cx)));
             pass.step = Step::Ask;
             if let Some(objection) = strictest(&self.judgements) {
                 if let Some(response) = self.object(pass, objection) {
@@ -123,10 +132,35 @@ impl Running {
         Poll::Ready(self.passed(pass))
     }
 
+    /// Asks the only member of a group the short way, if nothing stands in it.
+    fn poll_at_once(
+        &mut self,
+        pass: &Pass,
+        group: &Range<usize>,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<()>> {
+        let (at, session) = (group.start, pass.request.session());
+        let is_plain = match pass.stage {
+            Stage::Header => !self.agreement(session).leading_space(),
+            _ => !pass.is_refused,
+        };
+        if !is_plain || group.len() != 1 {
+            return None;
+        }
+        let behind = self.spec.groups.len().saturating_sub(pass.group + 1);
+        let (live, mut around) = self.member_before(behind, at, session)?;
+        let asked = live.ask_at_once(&pass.request, pass.stage, &mut around, cx)?;
+        Some(asked.map(|judgement| {
+            if let Some(judgement) = judgement {
+                self.judgements.push((at, judgement));
+            }
+            self.time.passed();
+        }))
+    }
+
     /// Begins to ask the members of a group.
     fn begin_group(&mut self, pass: &Pass, group: Range<usize>) {
         let session = pass.request.session();
-        let is_hidden = pass.stage == Stage::Rcpt && is_refused_recipient(session.macros());
         let bare = self.without_space(pass);
         for at in group {
             if pass.stage >= Stage::Header {
@@ -149,7 +183,7 @@ impl Running {
             }
             // Recipients that the MTA refused are for those who asked for them
             // (protocol 7.3 rule 11).
-            if is_hidden && !live.view.agreement().rejected_recipients() {
+            if pass.is_refused && !live.view.agreement().rejected_recipients() {
                 continue;
             }
             let spaced = live.view.agreement().leading_space();
@@ -202,7 +236,7 @@ impl Running {
     /// A group objects. The response, if it is time for it.
     fn object(&mut self, pass: &Pass, objection: Verdict) -> Option<Response> {
         let session = pass.request.session();
-        if pass.stage == Stage::Rcpt && is_refused_recipient(session.macros()) {
+        if pass.is_refused {
             // Nothing can rescue it (protocol 4.5), and it cannot be refused once more.
             return Some(Response::proceed());
         }
@@ -259,7 +293,7 @@ impl Running {
         else {
             return;
         };
-        if is_refused_recipient(session.macros()) {
+        if pass.is_refused {
             return;
         }
         let asked = self

@@ -162,7 +162,7 @@ impl Running {
 
     /// The call was dropped before it ended.
     pub(super) fn cancel(&mut self, call: u64) {
-        if call != self.call {
+        if call != self.call || matches!(self.doing, Doing::Nothing) {
             return;
         }
         match std::mem::take(&mut self.doing) {
@@ -190,13 +190,24 @@ impl Running {
         at: usize,
         session: &'a Session,
     ) -> Option<(&'a mut Live, Around<'a>)> {
+        let behind = self.spec.behind(at);
+        self.member_before(behind, at, session)
+    }
+
+    /// The same, where it is known how many groups come behind it.
+    pub(super) fn member_before<'a>(
+        &'a mut self,
+        behind: usize,
+        at: usize,
+        session: &'a Session,
+    ) -> Option<(&'a mut Live, Around<'a>)> {
         let member = self.spec.members.get(at)?;
         let around = Around {
             member,
             session,
             offer: self.offer,
             time: &mut self.time,
-            behind: self.spec.behind(at),
+            behind,
         };
         Some((self.members.get_mut(at)?, around))
     }

@@ -14,6 +14,8 @@ use crate::request::Deadline;
 pub(super) struct Time {
     /// When the chain was first asked with this deadline, and how much there was left.
     event: Option<(Deadline, Instant, Duration)>,
+    /// What was shared out since, by how many tenths were kept.
+    shares: [Option<(Instant, Duration)>; 5],
     /// The deadline of the call that is polled, and how long it may take.
     call: Option<(Instant, Duration)>,
     /// A call pends, or did.
@@ -33,15 +35,20 @@ impl Time {
     /// Until when a member must have answered: of what is left a tenth is kept for the chain and
     /// one for each that comes behind, but no more than half.
     pub(super) fn share(&mut self, behind: usize) -> Deadline {
-        let kept = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
-        let (start, left) = match self.event {
-            Some((_, start, left)) => (start, left),
-            None => (Instant::now(), Duration::ZERO),
+        let event = self.event;
+        let share = || {
+            let kept = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
+            let (start, left) = match event {
+                Some((_, start, left)) => (start, left),
+                None => (Instant::now(), Duration::ZERO),
+            };
+            let limit = left / 10 * (10 - kept.min(5));
+            (after(start, limit), limit)
         };
-        let limit = left / 10 * (10 - kept.min(5));
-        let deadline = after(start, limit);
-        self.call = Some((deadline, limit));
-        Deadline::at(deadline)
+        let shared = self.shares.get_mut(behind.min(4));
+        let call = shared.map_or_else(share, |shared| *shared.get_or_insert_with(share));
+        self.call = Some(call);
+        Deadline::at(call.0)
     }
 
     /// The members that were asked have answered. If that took time, what is left is less.
@@ -57,6 +64,7 @@ impl Time {
     fn read(&mut self, deadline: Deadline) {
         let now = Instant::now();
         self.event = Some((deadline, now, deadline.remaining_at(now)));
+        self.shares = [None; 5];
     }
 
     /// Ready, with the time that there was, when it is over.

@@ -51,6 +51,12 @@ impl View {
         self.agreement.reply_mode(stage) != ReplyMode::Silent
     }
 
+    /// Whether the service is asked.
+    pub(crate) fn is_asked(&self, stage: Stage) -> bool {
+        let skips = stage == Stage::Body && self.skips;
+        self.standing.is_none() && !skips && self.agreement.delivers(stage)
+    }
+
     /// The verdict where the service is not asked.
     pub(crate) fn foregone(&self, stage: Stage) -> Option<Verdict> {
         match &self.standing {

@@ -205,6 +205,25 @@ async fn c94_a_recipient_that_the_mta_refused_is_for_who_asked_for_it() {
 }
 
 #[tokio::test]
+async fn c94_a_recipient_that_the_mta_refused_passes_by_others_and_what_follows_does_not() {
+    let ((a, first), (b, second)) = (
+        idle(),
+        member(judging().rejected_recipients(), |_| Response::proceed()),
+    );
+    let (mut mta, run) = greeted(a, b).await;
+    mta.ask(mail()).await;
+    for (mailer, address) in [("smtp", "<yes@b>"), ("error", "<no@b>")] {
+        mta.send(macros(MacroStage::Rcpt, [("{rcpt_mailer}", mailer)]))
+            .await;
+        assert_eq!(mta.ask(rcpt(address)).await, Reply::Continue);
+    }
+    assert_eq!(mta.ask(Command::Data).await, Reply::Continue);
+    mta.quit(run).await;
+    assert_eq!((first.count("rcpt"), second.count("rcpt")), (1, 2));
+    assert_eq!((first.count("data"), second.count("data")), (1, 1));
+}
+
+#[tokio::test]
 async fn c95_an_abort_in_any_phase_reaches_each_open_message_once() {
     for phase in 1..8 {
         let ((a, first), (b, second)) = (idle(), judge("rcpt", Response::accept()));

@@ -1,12 +1,15 @@
 //! One member's failure is its own (D6, protocol 7.3 rules 13 and 14).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Needs, OnMemberFailure, Response, Settings, SmtpReply,
-    Stage,
+    Chain, Event, Member, MemberFailure, Needs, OnMemberFailure, Peer, PeerAddr, Request, Response,
+    Session, Settings, SmtpReply, Stage,
 };
+use tower::Service;
 
 use crate::common::{
     Act, Log, Ready, Scripted, connect, helo, mail, name, rcpt, seconds, start, start_with,
@@ -142,6 +145,25 @@ async fn a_member_that_panicked_is_made_anew_and_shown_what_it_has_to_know() {
 }
 
 #[tokio::test]
+async fn a_new_one_that_cannot_be_asked_for_its_needs_is_asked_nothing() {
+    let offers = AtomicUsize::new(0);
+    let (a, seen) = Scripted::new(move |request, _| match request.event() {
+        Event::Negotiate(_) if offers.fetch_add(1, Ordering::SeqCst) > 0 => {
+            Response::reject().into()
+        }
+        Event::Mail(_) => Act::Panic,
+        _ => Response::proceed().into(),
+    });
+    let chain = Chain::new().with("a", a).with("b", idle().0);
+    let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+    for _ in 0..3 {
+        assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    }
+    mta.quit(run).await;
+    assert_eq!((seen.count("negotiate"), seen.count("mail")), (3, 1));
+}
+
+#[tokio::test]
 async fn a_member_that_is_not_ready_breaks_alone() {
     for (ready, what) in [(Ready::Fail, "fails"), (Ready::Panic, "panics")] {
         let (a, first) = judge("never", Response::proceed());
@@ -261,6 +283,29 @@ async fn members_share_the_time() {
     let took = start.elapsed();
     assert!(took > seconds(8) && took < seconds(10), "{took:?}");
     mta.quit(run).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_leaves_time_for_those_behind() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&log);
+    let member = tower::service_fn(move |request: Request| {
+        let left = request.deadline().remaining();
+        if matches!(request.event(), Event::Data) {
+            seen.lock().unwrap().push(left.as_secs());
+        }
+        std::future::ready(Ok::<_, Infallible>(Response::proceed()))
+    });
+    let members = ["a", "b", "c"].into_iter();
+    let mut chain = members.fold(Chain::new(), |chain, name| chain.with(name, member.clone()));
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    // By its own reading of the clock each time, as an MTA that waits for each answer has it.
+    for _ in 0..2 {
+        let request = Request::new(Event::Data, session.clone());
+        assert_eq!(chain.call(request).await.unwrap(), Response::proceed());
+        tokio::time::advance(seconds(100)).await;
+    }
+    assert_eq!(*log.lock().unwrap(), [210, 240, 270, 210, 240, 270]);
 }
 
 #[tokio::test]
