@@ -233,3 +233,36 @@ async fn who_judges_the_envelope_cannot_wait_for_the_content() {
     assert!(mta.message().await.ends_with("Ea"));
     mta.quit(run).await;
 }
+
+#[tokio::test]
+async fn a_condition_that_panics_is_its_members_failure() {
+    for (policy, reply) in [
+        (MemberFailure::TempFail, Reply::TempFail),
+        (MemberFailure::Reject, Reply::Reject),
+        (MemberFailure::LeaveOut, Reply::Continue),
+    ] {
+        let ((a, first), (b, second)) = (idle(), idle());
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let condition = Condition::sender(move |_| {
+            let before = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            assert!(before > 0, "expected");
+            true
+        });
+        let a = Member::new("a", a).when(condition).on_failure(policy);
+        let chain = Chain::new().with_member(a).with("b", b);
+        let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+        assert_eq!(mta.ask(mail()).await, reply);
+        mta.send(Command::Abort).await;
+        assert!(mta.message().await.ends_with("Ea"));
+        mta.quit(run).await;
+        assert_eq!(first.count("mail"), 1, "{:?}", first.all());
+        assert_eq!((first.clones(), second.clones()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_check_is_of_members_of_all_listeners() {
+    let (a, _) = Scripted::new(|_, _| Response::refuse().into());
+    let chain = Chain::new().with_when("a", Condition::listener("in"), a);
+    assert_eq!(chain.check().await.unwrap_err().member(), "a");
+}
