@@ -293,3 +293,19 @@ async fn answers_that_would_harm_the_mta_never_leave() {
         mta.quit(run).await;
     }
 }
+
+#[tokio::test]
+async fn a_failure_at_an_unknown_command_leaves_nobody_out() {
+    let (a, first) = acting(judging(), |event| match event {
+        Event::Unknown(_) => Act::Fail,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) =
+        greeted_as(chain(a, MemberFailure::LeaveOut, idle().0), Settings::new()).await;
+    for nth in 1..=2 {
+        assert_eq!(mta.ask(crate::common::unknown()).await, Reply::Continue);
+        assert!(mta.message().await.ends_with("Ea"));
+        assert_eq!(first.count("end of message"), nth);
+    }
+    mta.quit(run).await;
+}
