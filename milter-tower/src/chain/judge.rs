@@ -18,9 +18,6 @@ impl Live {
         called: Result<Response, Failure>,
         around: &Around<'_>,
     ) -> Judgement {
-        if self.was_reached() {
-            self.view.reach(stage);
-        }
         self.call = Call::None;
         let checked = match called {
             // The chain cannot have the MTA do without this member only.

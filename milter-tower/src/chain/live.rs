@@ -340,9 +340,14 @@ impl Live {
 
     /// Its answer does not count any more. A call that got as far as the service runs on.
     pub(super) fn linger(&mut self) {
-        if !matches!(std::mem::take(&mut self.task), Task::None) {
-            self.lingers |= self.was_reached();
-            self.call = Call::None;
+        match std::mem::take(&mut self.task) {
+            Task::None => {}
+            // It would be taken for one that was shown all of it.
+            Task::Introduce(..) => self.discard(),
+            Task::Feed(..) | Task::Ask(_) => {
+                self.lingers |= self.was_reached();
+                self.call = Call::None;
+            }
         }
     }
 
@@ -369,6 +374,9 @@ impl Live {
         around: &mut Around<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Failure>> {
+        if self.lingers {
+            ready!(self.poll_lost(around, cx))?;
+        }
         let Some(service) = &mut self.service else {
             self.call = Call::None;
             return Poll::Ready(Err(Failure::Broken));
@@ -379,21 +387,13 @@ impl Live {
         if self.condemned {
             return Poll::Ready(Err(Failure::Broken));
         }
-        if self.lingers {
-            // One call at a time (D3).
-            let answered = service.poll(&mut None, &self.span, cx).is_ready();
-            if !answered {
-                let limit = ready!(around.time.poll_over(cx));
-                return Poll::Ready(Err(Failure::NotReadyInTime(limit)));
-            }
-            self.lingers = false;
-            if service.clear(&self.span).is_err() {
-                self.discard();
-                self.broke = true;
-                return Poll::Ready(Err(Failure::Broken));
-            }
+        let stage = request.as_ref().and_then(|request| request.event().stage());
+        let polled = service.poll(request, &self.span, cx);
+        if let (Some(stage), None) = (stage, &request) {
+            // Whatever becomes of its answer: it has to hear of the end of what it saw.
+            self.view.reach(stage);
         }
-        let mut called = match service.poll(request, &self.span, cx) {
+        let mut called = match polled {
             Poll::Ready(called) => called,
             Poll::Pending => {
                 let limit = ready!(around.time.poll_over(cx));
@@ -413,6 +413,34 @@ impl Live {
             called = Err(panic);
         }
         Poll::Ready(called)
+    }
+
+    /// Waits for a call that was lost: one at a time (D3). One that takes too long is dropped, so
+    /// that what comes next has a service to go to.
+    fn poll_lost(
+        &mut self,
+        around: &mut Around<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let mut broken = None;
+        if let Some(service) = &mut self.service {
+            match service.poll(&mut None, &self.span, cx) {
+                Poll::Ready(answered) => broken = answered.err().filter(Failure::breaks_service),
+                Poll::Pending => {
+                    ready!(around.time.poll_over(cx));
+                }
+            }
+            broken = broken.or(service.clear(&self.span).err());
+        }
+        self.lingers = false;
+        Poll::Ready(match broken {
+            Some(failure) => {
+                self.discard();
+                self.broke = true;
+                Err(failure)
+            }
+            None => Ok(()),
+        })
     }
 
     /// Whether the last call got as far as the service.
