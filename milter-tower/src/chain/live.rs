@@ -188,7 +188,9 @@ impl Live {
         if !self.takes(stage) {
             return Some(PROCEEDS);
         }
-        let mends = self.is_broken() && !(stage.is_of_message() && self.broke);
+        // An unknown command may stand in the middle of the message whose rest fails.
+        let in_broken = stage == Stage::Unknown || stage.is_of_message() && self.broke;
+        let mends = self.is_broken() && !in_broken;
         if !mends && feed.is_none() {
             if let Some(judgement) = self.foregone(stage) {
                 return Some(judgement);
@@ -326,14 +328,17 @@ impl Live {
 
     /// The chain's call was dropped, and this one's with it.
     pub(super) fn cancel(&mut self) {
-        let introduces = matches!(std::mem::take(&mut self.task), Task::Introduce(..));
+        let task = std::mem::take(&mut self.task);
         let was_calling = matches!(std::mem::take(&mut self.call), Call::Pending(None));
         let dropped = match &mut self.service {
             Some(service) if was_calling => service.clear(&self.span),
             _ => Ok(()),
         };
-        if introduces || dropped.is_err() {
+        if dropped.is_err() {
             self.discard();
+            self.broke = true;
+        } else if let Task::Introduce(step, _) = task {
+            self.abandon(step, was_calling);
             self.broke = true;
         }
     }
@@ -341,14 +346,22 @@ impl Live {
     /// Its answer does not count any more. A call that got as far as the service runs on.
     pub(super) fn linger(&mut self) {
         match std::mem::take(&mut self.task) {
-            Task::None => {}
-            // It would be taken for one that was shown all of it.
-            Task::Introduce(..) => self.discard(),
-            Task::Feed(..) | Task::Ask(_) => {
-                self.lingers |= self.was_reached();
-                self.call = Call::None;
-            }
+            Task::None => return,
+            Task::Introduce(step, _) => self.abandon(step, self.was_reached()),
+            Task::Feed(..) | Task::Ask(_) => {}
         }
+        self.lingers |= self.was_reached();
+        self.call = Call::None;
+    }
+
+    /// Its introduction ends on the way: it would be taken for one that was shown all it has to
+    /// know.
+    fn abandon(&mut self, step: Introduction, was_reached: bool) {
+        if matches!(step, Introduction::Dismiss) && was_reached {
+            // That was its last event.
+            self.discard();
+        }
+        self.condemned = self.service.is_some();
     }
 
     /// Whether there is nobody to ask.
