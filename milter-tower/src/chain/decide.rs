@@ -2,10 +2,12 @@
 
 use milter_core::{Header, Stage};
 
-use super::condition::{Condition, Known};
+use super::condition::Known;
 use super::feed::Feed;
 use super::hold::Hold;
 use super::running::Running;
+use crate::error::Failure;
+use crate::guard::guard;
 use crate::member::Scope;
 use crate::request::{Event, Request};
 use crate::session::Session;
@@ -33,7 +35,13 @@ impl Running {
             if !is_to_look_at || live.out.is_some() || live.over.is_some() {
                 continue;
             }
-            let left_out = self.is_left_out(at, known, session);
+            let left_out = match self.is_left_out(at, known, session) {
+                Ok(left_out) => left_out,
+                Err(panic) => {
+                    self.condition_failed(at, stage, panic, session);
+                    continue;
+                }
+            };
             let envelope = (stage >= Stage::Header).then(|| envelope(session));
             let live = &mut self.members[at];
             match left_out {
@@ -54,15 +62,45 @@ impl Running {
     }
 
     /// Whether a member is left out, if that can be told.
-    pub(super) fn is_left_out(&self, at: usize, known: Known, session: &Session) -> Option<bool> {
-        let condition: &Condition = self.spec.members.get(at)?.condition.as_ref()?;
+    ///
+    /// # Errors
+    ///
+    /// If the condition is a function of the user's, and panics.
+    pub(super) fn is_left_out(
+        &self,
+        at: usize,
+        known: Known,
+        session: &Session,
+    ) -> Result<Option<bool>, Failure> {
+        let member = self.spec.members.get(at);
+        let Some(condition) = member.and_then(|member| member.condition.as_ref()) else {
+            return Ok(None);
+        };
         let headers: Vec<Header> = match self.content.hold() {
             Some(hold) if known == Known::Headers => Hold::shown(hold).collect(),
             _ => Vec::new(),
         };
-        condition
-            .holds(known, session, &headers)
-            .map(|holds| !holds)
+        let holds = guard(|| condition.holds(known, session, &headers))?;
+        Ok(holds.map(|holds| !holds))
+    }
+
+    /// A condition panics: its member fails, and no other.
+    fn condition_failed(&mut self, at: usize, stage: Stage, panic: Failure, session: &Session) {
+        let Some((live, around)) = self.member(at, session) else {
+            return;
+        };
+        live.undecided = false;
+        let scope = if stage.is_of_message() {
+            Scope::Message
+        } else {
+            Scope::Session
+        };
+        let verdict = around.member.on_failure.get(Some(stage)).verdict();
+        around.log(stage.name(), panic, verdict.as_ref());
+        match verdict {
+            Some(verdict) => live.view.stand(scope, verdict),
+            None => live.out = Some(scope),
+        }
     }
 }
 

@@ -67,6 +67,7 @@ impl Live {
     ) -> Poll<Result<Option<Introduction>, Failure>> {
         Poll::Ready(Ok(Some(match step {
             Introduction::Dismiss => {
+                self.condemned = false;
                 if self.service.is_some() {
                     let _ = ready!(self.poll_event(|_| Some(Event::Close), around, cx));
                 }

@@ -18,9 +18,6 @@ impl Live {
         called: Result<Response, Failure>,
         around: &Around<'_>,
     ) -> Judgement {
-        if self.was_reached() {
-            self.view.reach(stage);
-        }
         self.call = Call::None;
         let checked = match called {
             // The chain cannot have the MTA do without this member only.
@@ -50,12 +47,13 @@ impl Live {
         let policy = around.member.on_failure.get(Some(stage));
         let Some(verdict) = policy.verdict() else {
             around.log(stage.name(), failure, None);
-            let scope = if stage.is_of_message() {
-                Scope::Message
-            } else {
-                Scope::Session
+            let scope = match stage {
+                // It is no part of a message, and clients may send any number of them.
+                Stage::Unknown => None,
+                stage if stage.is_of_message() => Some(Scope::Message),
+                _ => Some(Scope::Session),
             };
-            self.out = self.out.max(Some(scope));
+            self.out = self.out.max(scope);
             return PROCEEDS;
         };
         around.log(stage.name(), failure, Some(&verdict));

@@ -188,7 +188,9 @@ impl Live {
         if !self.takes(stage) {
             return Some(PROCEEDS);
         }
-        let mends = self.is_broken() && !(stage.is_of_message() && self.broke);
+        // An unknown command may stand in the middle of the message whose rest fails.
+        let in_broken = stage == Stage::Unknown || stage.is_of_message() && self.broke;
+        let mends = self.is_broken() && !in_broken;
         if !mends && feed.is_none() {
             if let Some(judgement) = self.foregone(stage) {
                 return Some(judgement);
@@ -244,11 +246,14 @@ impl Live {
         }
         let mut request = Some(self.request(request, around));
         let polled = self.service.as_mut()?.poll(&mut request, &self.span, cx);
+        if request.is_none() {
+            // Whatever becomes of its answer: it has to hear of the end of what it saw.
+            self.view.reach(stage);
+        }
         if stage != Stage::EndOfMessage
             && matches!(&polled, Poll::Ready(Ok(response)) if response.is_bare_proceed())
         {
             // Allowed, and the end of nothing.
-            self.view.reach(stage);
             return Some(Poll::Ready(None));
         }
         self.call = Call::Pending(request);
@@ -365,24 +370,40 @@ impl Live {
 
     /// The chain's call was dropped, and this one's with it.
     pub(super) fn cancel(&mut self) {
-        let introduces = matches!(std::mem::take(&mut self.task), Task::Introduce(..));
+        let task = std::mem::take(&mut self.task);
         let was_calling = matches!(std::mem::take(&mut self.call), Call::Pending(None));
         let dropped = match &mut self.service {
             Some(service) if was_calling => service.clear(&self.span),
             _ => Ok(()),
         };
-        if introduces || dropped.is_err() {
+        if dropped.is_err() {
             self.discard();
+            self.broke = true;
+        } else if let Task::Introduce(step, _) = task {
+            self.abandon(step, was_calling);
             self.broke = true;
         }
     }
 
     /// Its answer does not count any more. A call that got as far as the service runs on.
     pub(super) fn linger(&mut self) {
-        if !matches!(std::mem::take(&mut self.task), Task::None) {
-            self.lingers |= self.was_reached();
-            self.call = Call::None;
+        match std::mem::take(&mut self.task) {
+            Task::None => return,
+            Task::Introduce(step, _) => self.abandon(step, self.was_reached()),
+            Task::Feed(..) | Task::Ask(_) => {}
         }
+        self.lingers |= self.was_reached();
+        self.call = Call::None;
+    }
+
+    /// Its introduction ends on the way: it would be taken for one that was shown all it has to
+    /// know.
+    fn abandon(&mut self, step: Introduction, was_reached: bool) {
+        if matches!(step, Introduction::Dismiss) && was_reached {
+            // That was its last event.
+            self.discard();
+        }
+        self.condemned = self.service.is_some();
     }
 
     /// Whether there is nobody to ask.
@@ -408,6 +429,9 @@ impl Live {
         around: &mut Around<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Failure>> {
+        if self.lingers {
+            ready!(self.poll_lost(around, cx))?;
+        }
         let Some(service) = &mut self.service else {
             self.call = Call::None;
             return Poll::Ready(Err(Failure::Broken));
@@ -418,21 +442,12 @@ impl Live {
         if self.condemned {
             return Poll::Ready(Err(Failure::Broken));
         }
-        if self.lingers {
-            // One call at a time (D3).
-            let answered = service.poll(&mut None, &self.span, cx).is_ready();
-            if !answered {
-                let limit = ready!(around.time.poll_over(cx));
-                return Poll::Ready(Err(Failure::NotReadyInTime(limit)));
-            }
-            self.lingers = false;
-            if service.clear(&self.span).is_err() {
-                self.discard();
-                self.broke = true;
-                return Poll::Ready(Err(Failure::Broken));
-            }
-        }
+        let stage = request.as_ref().and_then(|request| request.event().stage());
         let polled = service.poll(request, &self.span, cx);
+        if let (Some(stage), None) = (stage, &request) {
+            // Whatever becomes of its answer: it has to hear of the end of what it saw.
+            self.view.reach(stage);
+        }
         self.called(polled, around, cx)
     }
 
@@ -469,6 +484,34 @@ impl Live {
             called = Err(panic);
         }
         Poll::Ready(called)
+    }
+
+    /// Waits for a call that was lost: one at a time (D3). One that takes too long is dropped, so
+    /// that what comes next has a service to go to.
+    fn poll_lost(
+        &mut self,
+        around: &mut Around<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let mut broken = None;
+        if let Some(service) = &mut self.service {
+            match service.poll(&mut None, &self.span, cx) {
+                Poll::Ready(answered) => broken = answered.err().filter(Failure::breaks_service),
+                Poll::Pending => {
+                    ready!(around.time.poll_over(cx));
+                }
+            }
+            broken = broken.or(service.clear(&self.span).err());
+        }
+        self.lingers = false;
+        Poll::Ready(match broken {
+            Some(failure) => {
+                self.discard();
+                self.broke = true;
+                Err(failure)
+            }
+            None => Ok(()),
+        })
     }
 
     /// Whether the last call got as far as the service.

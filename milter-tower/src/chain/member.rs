@@ -122,8 +122,8 @@ impl fmt::Debug for Member {
     }
 }
 
-/// What the MTA hears when a member of a chain fails: with an error, a panic, a deadline that
-/// passed, or an answer that the stage or the negotiation does not allow.
+/// What the MTA hears when a member of a chain fails: with an error, a panic, be it of its
+/// condition, a deadline that passed, or an answer that the stage or the negotiation does not allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemberFailure {
@@ -135,7 +135,8 @@ pub enum MemberFailure {
     /// Refuse in these words.
     Reply(SmtpReply),
     /// Go on as if the member were not there: for the rest of the message; after a failure at
-    /// connect or HELO for the rest of the session, in the negotiation for that of the connection.
+    /// connect or HELO for the rest of the session, in the negotiation for that of the connection;
+    /// at an unknown command for that command.
     ///
     /// Mail passes that this member did not judge.
     LeaveOut,

@@ -202,7 +202,8 @@ impl Chain {
     }
 
     /// Asks fresh clones of all members what they need, as an MTA would that offers everything. To
-    /// be called when a program starts: what is found here would have mail refused later.
+    /// be called when a program starts: what is found here would have mail refused later. A chain
+    /// within it is asked as one member; check it by itself.
     ///
     /// # Errors
     ///

@@ -80,7 +80,9 @@ impl Running {
         let is_first = self.is_first(at);
         let (offer, is_parallel) = (self.offer_to(at), self.spec.is_parallel(at));
         let session = negotiation.request.session();
-        if self.is_left_out(at, Known::Listener, session) == Some(true) {
+        // A check is of no listener, and means all members.
+        let left_out = self.is_left_out(at, Known::Listener, session);
+        if matches!(left_out, Ok(Some(true))) && !self.is_check {
             self.members[at].out = Some(Scope::Connection);
             return Poll::Ready(Needs::none());
         }

@@ -305,7 +305,9 @@ impl Running {
             judgements.any(|(of, (verdict, _))| *of == at && verdict.is_refusal())
         };
         for (at, live) in self.members.iter_mut().enumerate().take(asked) {
-            let accepted = live.takes(Stage::Rcpt) && !refused_it(at);
+            // One whose condition is not known yet was not shown it.
+            let was_asked = live.takes(Stage::Rcpt) && !live.undecided;
+            let accepted = was_asked && !refused_it(at);
             if accepted && (refused || live.apart.has_recipients()) {
                 live.apart.add_recipient(session, recipient.clone());
             }

@@ -233,3 +233,73 @@ async fn who_judges_the_envelope_cannot_wait_for_the_content() {
     assert!(mta.message().await.ends_with("Ea"));
     mta.quit(run).await;
 }
+
+#[tokio::test]
+async fn a_condition_that_panics_is_its_members_failure() {
+    for (policy, reply) in [
+        (MemberFailure::TempFail, Reply::TempFail),
+        (MemberFailure::Reject, Reply::Reject),
+        (MemberFailure::LeaveOut, Reply::Continue),
+    ] {
+        let ((a, first), (b, second)) = (idle(), idle());
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let condition = Condition::sender(move |_| {
+            let before = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            assert!(before > 0, "expected");
+            true
+        });
+        let a = Member::new("a", a).when(condition).on_failure(policy);
+        let chain = Chain::new().with_member(a).with("b", b);
+        let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+        assert_eq!(mta.ask(mail()).await, reply);
+        mta.send(Command::Abort).await;
+        assert!(mta.message().await.ends_with("Ea"));
+        mta.quit(run).await;
+        assert_eq!(first.count("mail"), 1, "{:?}", first.all());
+        assert_eq!((first.clones(), second.clones()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_check_is_of_members_of_all_listeners() {
+    let (a, _) = Scripted::new(|_, _| Response::refuse().into());
+    let chain = Chain::new().with_when("a", Condition::listener("in"), a);
+    assert_eq!(chain.check().await.unwrap_err().member(), "a");
+}
+
+#[tokio::test]
+async fn who_hears_late_of_the_envelope_knows_only_the_recipients_that_nobody_refused() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let known = std::sync::Arc::clone(&seen);
+    let records = Needs::none().record(Stage::Mail).record(Stage::Rcpt);
+    let (a, log) = Scripted::new(move |request, _| match request.event() {
+        Event::Negotiate(_) => Response::needs(records.clone().event(Stage::EndOfMessage)).into(),
+        Event::EndOfMessage(_) => {
+            let to = request.session().recipients().iter();
+            known
+                .lock()
+                .unwrap()
+                .extend(to.map(|to| to.mailbox().to_string()));
+            Response::proceed().into()
+        }
+        _ => Response::proceed().into(),
+    });
+    let (b, _) = member(judging(), |event| match event {
+        Event::Rcpt(to) if to.mailbox() == "refused@later" => Response::reject(),
+        _ => Response::proceed(),
+    });
+    let chain = Chain::new()
+        .with_when("a", Condition::header("Subject", |_| true), a)
+        .with("b", b);
+    let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+    mta.ask(mail()).await;
+    assert_eq!(mta.ask(rcpt("<refused@later>")).await, Reply::Reject);
+    mta.ask(rcpt("<taken@later>")).await;
+    mta.ask(Command::Data).await;
+    mta.send(field("Subject", "x")).await;
+    mta.send(Command::EndOfHeaders).await;
+    assert_eq!(mta.ask(crate::common::eom()).await, Reply::Accept);
+    mta.quit(run).await;
+    assert_eq!(log.count("rcpt"), 1);
+    assert_eq!(*seen.lock().unwrap(), ["taken@later"]);
+}

@@ -103,3 +103,26 @@ async fn a_clone_is_a_fresh_one() {
     assert_eq!(log.of(1), log.of(2));
     assert_eq!(chain.names().collect::<Vec<_>>(), ["a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_being_asked_when_the_connection_was_lost_hears_of_it() {
+    for event in ["mail", "rcpt", "data", "header", "body", "end of message"] {
+        let ((a, first), (b, second)) = (idle(), at(event, || Act::Hang));
+        let (mut mta, run) = greeted(a, b).await;
+        for command in message() {
+            let is_last = command.stage().is_some_and(|stage| stage.name() == event);
+            mta.send(command).await;
+            if is_last {
+                break;
+            }
+            mta.reply().await;
+        }
+        // It is asked by now.
+        tokio::time::sleep(seconds(1)).await;
+        drop(mta);
+        let _ = crate::common::ended(run).await;
+        let ends = ["end: lost".to_owned(), "close".to_owned()];
+        assert!(second.all().ends_with(&ends), "{:?}", second.all());
+        assert_eq!(first.count("close"), 1);
+    }
+}

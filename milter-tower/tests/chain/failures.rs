@@ -338,3 +338,56 @@ async fn answers_that_would_harm_the_mta_never_leave() {
         mta.quit(run).await;
     }
 }
+
+#[tokio::test]
+async fn a_failure_at_an_unknown_command_leaves_nobody_out() {
+    let (a, first) = acting(judging(), |event| match event {
+        Event::Unknown(_) => Act::Fail,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) =
+        greeted_as(chain(a, MemberFailure::LeaveOut, idle().0), Settings::new()).await;
+    for nth in 1..=2 {
+        assert_eq!(mta.ask(crate::common::unknown()).await, Reply::Continue);
+        assert!(mta.message().await.ends_with("Ea"));
+        assert_eq!(first.count("end of message"), nth);
+    }
+    mta.quit(run).await;
+}
+
+#[tokio::test]
+async fn who_fails_to_take_the_place_of_one_that_broke_hears_of_its_end() {
+    let (a, first) = Scripted::new(|request, id| match request.event() {
+        Event::Negotiate(_) if id == 2 => Act::Fail,
+        Event::Negotiate(_) => Response::needs(judging()).into(),
+        Event::EndOfMessage(_) if id == 1 => Act::Panic,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) =
+        greeted_as(chain(a, MemberFailure::TempFail, idle().0), Settings::new()).await;
+    assert!(mta.message().await.ends_with("Et"));
+    assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+    assert!(mta.message().await.ends_with("Ea"));
+    mta.quit(run).await;
+    assert_eq!(first.of(2), ["negotiate", "close"]);
+}
+
+#[tokio::test]
+async fn an_unknown_command_brings_no_fresh_service_into_a_message() {
+    let (a, first) = Scripted::new(|request, id| match request.event() {
+        Event::Negotiate(_) => Response::needs(judging()).into(),
+        Event::Rcpt(_) if id == 1 => Act::Panic,
+        _ => Response::proceed().into(),
+    });
+    let (mut mta, run) =
+        greeted_as(chain(a, MemberFailure::TempFail, idle().0), Settings::new()).await;
+    mta.ask(mail()).await;
+    for command in [rcpt("<a@b>"), crate::common::unknown(), rcpt("<a@b>")] {
+        assert_eq!(mta.ask(command).await, Reply::TempFail);
+    }
+    assert_eq!(first.clones(), 1);
+    mta.send(milter_core::Command::Abort).await;
+    assert!(mta.message().await.ends_with("Ea"));
+    mta.quit(run).await;
+    assert_eq!(first.of(2)[..4], ["negotiate", "connect", "helo", "mail"]);
+}
