@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use milter_core::{ClientAddr, Command as Milter, Connect, MtaCodec, Offer, Reply};
+use milter_core::{ClientAddr, Command as Milter, Connect, MtaCodec, Offer, Reply, Steps};
 use milter_tests::address::Address;
 use milter_tests::process::{Filter, program};
 use milter_tests::wait::PATIENCE;
@@ -32,12 +32,13 @@ impl Mta {
         reply.expect("an answer").expect("no end").unwrap()
     }
 
-    /// The answer at connect, or to the end of a message if connect is not asked for.
+    /// The answer at connect, or to the end of a message if there is none.
     async fn greet(&mut self) -> Reply {
         let Reply::Negotiate(agreed) = self.ask(Milter::Negotiate(Offer::V6)).await else {
             panic!("no agreement")
         };
-        if agreed.steps.contains(milter_core::Steps::NO_CONNECT) {
+        let silent = Steps::NO_CONNECT | Steps::NR_CONNECT;
+        if agreed.steps.intersects(silent) {
             return self.message().await;
         }
         let client = Connect::new("localhost", ClientAddr::Unknown);
