@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use milter_core::macros::names;
 use milter_core::{
-    Agreement, ClientAddr, Connect, Helo, MacroStage, Macros, Recipient, Sender, Text,
+    Agreement, ClientAddr, Connect, Helo, MacroStage, Macros, Modification, Recipient, Sender, Text,
 };
 
 use self::apart::Own;
@@ -163,6 +163,16 @@ impl Session {
     pub fn recipients(&self) -> &[Recipient] {
         let own = self.own.as_ref().and_then(|own| own.recipients());
         own.unwrap_or(&self.facts.recipients)
+    }
+
+    /// What members before this one in a [`Chain`](crate::Chain) change of the message's envelope,
+    /// in their order: its sender and its recipients.
+    ///
+    /// They are known at the end of the message, and to members that see the content only then.
+    /// [`sender`](Self::sender) and [`recipients`](Self::recipients) stay what the client gave, as
+    /// they do for a filter that an MTA asks after others. Outside of a chain there are none.
+    pub fn envelope_edits(&self) -> impl Iterator<Item = &Modification> {
+        self.own.iter().flat_map(|own| own.envelope_edits())
     }
 
     /// The message's queue id. Sendmail has one from MAIL on, Postfix from the first accepted

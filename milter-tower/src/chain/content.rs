@@ -9,7 +9,7 @@ use super::feed::Feed;
 use super::hold::Hold;
 use super::live::Live;
 use super::negotiate::{CHANGES_CONTENT, CHANGES_HEADERS};
-use super::net::{Wanted, is_quarantine, net};
+use super::net::{Wanted, is_of_envelope, is_quarantine, net};
 use super::pass::Pass;
 use super::running::Running;
 use crate::error::BoxError;
@@ -228,6 +228,7 @@ impl Running {
     /// Takes what members of a group want changed. Whether those behind are not asked.
     pub(super) fn apply(&mut self, pass: &mut Pass) -> Result<bool, BoxError> {
         let mut holds_back = false;
+        let mut of_envelope = Vec::new();
         for (at, (_, edits)) in self.judgements.drain(..) {
             if edits.is_empty() {
                 continue;
@@ -239,10 +240,18 @@ impl Running {
                 hold.apply(&edits, leading_space)?;
             }
             holds_back |= edits.iter().any(is_quarantine);
+            of_envelope.extend(edits.iter().filter(|edit| is_of_envelope(edit)).cloned());
             pass.wanted.push(Wanted {
                 edits,
                 leading_space,
             });
+        }
+        if let Some(behind) = self.group(pass.group).filter(|_| !of_envelope.is_empty()) {
+            // They are no events for those behind (C87), who may look at them.
+            for live in &mut self.members[behind.start..] {
+                live.apart
+                    .tell_envelope(pass.request.session(), &of_envelope);
+            }
         }
         // Postfix milter.c milter_message stops at a filter that holds the message; Sendmail
         // milter.c milter_data goes on (Q12).

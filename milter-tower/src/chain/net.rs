@@ -147,6 +147,17 @@ fn counts(edit: &Modification) -> bool {
     )
 }
 
+/// Whether it changes the envelope.
+pub(super) fn is_of_envelope(edit: &Modification) -> bool {
+    is_sender(edit)
+        || matches!(
+            edit.kind(),
+            ModificationKind::AddRecipient { .. }
+                | ModificationKind::AddRecipientWithArgs { .. }
+                | ModificationKind::DeleteRecipient { .. }
+        )
+}
+
 fn is_sender(edit: &Modification) -> bool {
     matches!(edit.kind(), ModificationKind::ChangeSender { .. })
 }

@@ -25,7 +25,7 @@ pub(super) struct Pass {
     /// A recipient that the MTA refused.
     is_refused: bool,
     /// The group that is asked.
-    group: usize,
+    pub(super) group: usize,
     step: Step,
     pub(super) wanted: Vec<Wanted>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use milter_core::{Agreement, Recipient};
+use milter_core::{Agreement, Modification, Recipient};
 
 use super::{Facts, Session};
 use crate::extensions::Shared;
@@ -17,6 +17,8 @@ pub(super) struct Own {
     message_data: OnceLock<Shared>,
     /// None while they are those of the session around.
     recipients: Option<Vec<Recipient>>,
+    /// What members before it change of the envelope.
+    envelope_edits: Vec<Modification>,
 }
 
 impl Own {
@@ -29,6 +31,19 @@ impl Own {
             Some(recipients) => Some(recipients),
             None => self.around.as_ref()?.recipients(),
         }
+    }
+
+    /// Those of members before the chain that it is in come first.
+    pub(super) fn envelope_edits(&self) -> impl Iterator<Item = &Modification> {
+        let mut own = Some(self);
+        let owns = std::iter::from_fn(move || {
+            let here = own?;
+            own = here.around.as_deref();
+            Some(here)
+        });
+        let outermost_first: Vec<&Self> = owns.collect();
+        let edits = outermost_first.into_iter().rev();
+        edits.flat_map(|own| &own.envelope_edits)
     }
 
     pub(super) fn connection_data(&self, facts: &Facts) -> &Shared {
@@ -88,11 +103,19 @@ impl Apart {
             .push(recipient);
     }
 
+    /// Tells it what a member before it changes of the envelope.
+    pub(crate) fn tell_envelope(&mut self, around: &Session, edits: &[Modification]) {
+        self.change(around).envelope_edits.extend_from_slice(edits);
+    }
+
     /// Forgets the message.
     pub(crate) fn end_message(&mut self, around: &Session) {
-        if self.0.recipients.is_some() || self.0.message_data.get().is_some() {
+        let own = &self.0;
+        let is_changed = own.recipients.is_some() || !own.envelope_edits.is_empty();
+        if is_changed || own.message_data.get().is_some() {
             let own = self.change(around);
             own.recipients = None;
+            own.envelope_edits = Vec::new();
             own.message_data = OnceLock::new();
         }
     }

@@ -236,3 +236,66 @@ async fn the_mta_can_be_said() {
     mta.quit(run).await;
     assert_eq!(seen.count("end of message"), 1);
 }
+
+/// What members before did to the envelope is no event, but can be asked for; each message anew.
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn c87_the_envelope_can_be_looked_at() {
+    use std::sync::{Arc, Mutex};
+
+    use milter_tower::testing::{Mail, MockMta};
+    use milter_tower::{Router, Sender, Session};
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let looks = |name: &'static str| {
+        let seen = Arc::clone(&seen);
+        Router::new().on_end_of_message(move |session: Session| {
+            let edits: Vec<_> = session.envelope_edits().cloned().collect();
+            let (to, seen) = (session.recipients().len(), Arc::clone(&seen));
+            async move {
+                seen.lock().unwrap().push((name, to, edits));
+            }
+        })
+    };
+    let adds = |address: &'static str, only_from: &'static str| {
+        Router::new()
+            .actions(Actions::ADD_RECIPIENTS | Actions::ADD_HEADERS)
+            .on_end_of_message(move |sender: Sender| async move {
+                let response = Response::accept().add_header("X-A", "b");
+                if sender.mailbox() == only_from {
+                    response.add_recipient(address)
+                } else {
+                    response
+                }
+            })
+    };
+    let inner = Chain::new()
+        .with("adds too", adds("dave@example.net", "a@example.org"))
+        .with("looks within", looks("within"));
+    let chain = Chain::new()
+        .with("looks first", looks("first"))
+        .with("adds", adds("carol@example.net", "a@example.org"))
+        .with("inner", inner)
+        .with("looks last", looks("last"));
+    let mut mta = MockMta::sendmail(chain);
+    let mut session = mta.open().await;
+    session.deliver(&Mail::new().from("a@example.org")).await;
+    session.deliver(&Mail::new().from("b@example.org")).await;
+    session.quit().await;
+    let add = |address| Modification::add_recipient(address).unwrap();
+    let (carol, dave) = (add("carol@example.net"), add("dave@example.net"));
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen[..3],
+        [
+            ("first", 1, vec![]),
+            ("within", 1, vec![carol.clone(), dave.clone()]),
+            ("last", 1, vec![carol, dave]),
+        ]
+    );
+    assert!(
+        seen[3..].iter().all(|(_, _, edits)| edits.is_empty()),
+        "{seen:?}"
+    );
+    assert_eq!(seen.len(), 6);
+}
