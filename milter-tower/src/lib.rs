@@ -134,6 +134,7 @@ pub mod verdict;
 
 mod address;
 mod asked;
+mod base64;
 mod clock;
 mod connection;
 mod error;

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use encoding_rs::Encoding;
 use memchr::{memchr, memmem};
 
+use crate::base64;
+
 /// Decodes a value in one line.
 pub(super) fn decode(value: Cow<'_, [u8]>) -> Cow<'_, str> {
     match value {
@@ -70,29 +72,8 @@ impl<'v> Word<'v> {
 // RFC 2047 4.1: base64. Padding may lack, and white space in it means nothing
 fn decode_b(data: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(data.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in data {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                count = 0;
-                continue;
-            }
-            b' ' | b'\t' => continue,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.extend((bits >> count).to_le_bytes().first());
-        }
-    }
-    Some(bytes)
+    let read = base64::decode(data, |byte| matches!(byte, b' ' | b'\t'), &mut bytes);
+    (read == data.len()).then_some(bytes)
 }
 
 // RFC 2047 4.2

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
+use super::reader::poll_read_buffered;
+
 /// The body of a message, while it arrives.
 ///
 /// Take it piece by piece ([`piece`](Self::piece)), or read it with the methods of Tokio's
@@ -188,15 +190,11 @@ impl AsyncBufRead for Incoming {
 
 impl AsyncRead for Incoming {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let found = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let amount = found.len().min(into.remaining());
-        into.put_slice(&found[..amount]);
-        self.consume(amount);
-        Poll::Ready(Ok(()))
+        poll_read_buffered(self, cx, into)
     }
 }
 

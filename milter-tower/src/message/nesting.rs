@@ -9,6 +9,8 @@
 use mail_parser::{Message, PartType};
 use memchr::memmem;
 
+use crate::base64;
+
 /// How deep messages may nest.
 const DEPTH: usize = 50;
 
@@ -184,31 +186,11 @@ impl Encoding {
 }
 
 fn decode_base64(text: &[u8]) -> (Vec<u8>, usize) {
+    // A boundary begins with two dashes; one alone is passed over.
+    let is_nothing = |byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'-');
     let mut decoded = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for (at, byte) in text.iter().enumerate() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                count = 0;
-                continue;
-            }
-            // A boundary begins with two; one alone is passed over.
-            b' ' | b'\t' | b'\r' | b'\n' | b'-' => continue,
-            _ => return (decoded, at),
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            decoded.extend((bits >> count).to_le_bytes().first());
-        }
-    }
-    (decoded, text.len())
+    let read = base64::decode(text, is_nothing, &mut decoded);
+    (decoded, read)
 }
 
 fn decode_quoted_printable(text: &[u8]) -> Vec<u8> {

@@ -104,6 +104,19 @@ impl BodyReader {
     }
 }
 
+/// Reads from what a reader has buffered.
+pub(super) fn poll_read_buffered<R: AsyncBufRead>(
+    mut reader: Pin<&mut R>,
+    cx: &mut Context<'_>,
+    into: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let found = ready!(reader.as_mut().poll_fill_buf(cx))?;
+    let amount = found.len().min(into.remaining());
+    into.put_slice(&found[..amount]);
+    reader.consume(amount);
+    Poll::Ready(Ok(()))
+}
+
 impl AsyncBufRead for BodyReader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let reader = self.get_mut();
@@ -123,15 +136,11 @@ impl AsyncBufRead for BodyReader {
 
 impl AsyncRead for BodyReader {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let found = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let amount = found.len().min(into.remaining());
-        into.put_slice(&found[..amount]);
-        self.consume(amount);
-        Poll::Ready(Ok(()))
+        poll_read_buffered(self, cx, into)
     }
 }
 

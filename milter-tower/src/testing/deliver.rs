@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 
 use milter_core::{MacroStage, Stage};
 
+use super::mail::copied;
 use super::profile::reply;
-use super::values::copied;
 use super::{Delivery, Fate, Mail, SmtpSession};
 
 /// The most bytes of headers that Sendmail takes.

@@ -8,8 +8,9 @@ use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
 use tokio::time::Instant;
 
 use super::MtaProfile;
+use super::mail::copied;
 use super::profile::Kind;
-use super::values::{Values, copied};
+use super::values::Values;
 use super::wire::Wire;
 use crate::clock::after;
 

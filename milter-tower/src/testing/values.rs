@@ -4,6 +4,7 @@ use bytes::Bytes;
 use milter_core::macros::names as n;
 use milter_core::{ClientAddr, Connect, MacroStage, Recipient, Sender, SmtpReply, Text};
 
+use super::mail::copied;
 use super::profile::Kind;
 
 /// The MTA's name.
@@ -233,10 +234,6 @@ fn rank(stage: MacroStage) -> usize {
 fn bare(name: &[u8]) -> &[u8] {
     let inner = name.strip_prefix(b"{");
     inner.map_or(name, |name| name.strip_suffix(b"}").unwrap_or(name))
-}
-
-pub(super) fn copied(text: Text<'_>) -> Bytes {
-    Bytes::copy_from_slice(&text)
 }
 
 #[cfg(test)]
