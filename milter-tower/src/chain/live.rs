@@ -136,8 +136,7 @@ impl Live {
 
     /// Its refusal of the message at hand, or that it discards it.
     pub(super) fn objection(&self) -> Option<&Verdict> {
-        let accepts = self.out.is_some() || self.over == Some(Verdict::Accept);
-        self.over.as_ref().filter(|_| !accepts)
+        self.over.as_ref().filter(|_| !self.is_done())
     }
 
     /// Forgets the message. Whether it saw something of it and has to hear of the end.

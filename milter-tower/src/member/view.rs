@@ -59,13 +59,13 @@ impl View {
 
     /// The verdict where the service is not asked.
     pub(crate) fn foregone(&self, stage: Stage) -> Option<Verdict> {
-        match &self.standing {
-            Some((_, verdict)) if self.has_reply(stage) => Some(verdict.clone()),
-            Some(_) => Some(Verdict::Continue),
-            None if !self.agreement.delivers(stage) => Some(Verdict::Continue),
-            None if stage == Stage::Body && self.skips => Some(Verdict::Continue),
-            None => None,
+        if self.is_asked(stage) {
+            return None;
         }
+        Some(match &self.standing {
+            Some((_, verdict)) if self.has_reply(stage) => verdict.clone(),
+            _ => Verdict::Continue,
+        })
     }
 
     /// What of a response may be sent: what the stage allows and was agreed on.
