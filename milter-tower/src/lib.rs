@@ -128,6 +128,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 pub mod at;
 pub mod chain;
 pub mod filter;
+pub mod gate;
 pub mod guide;
 pub mod router;
 pub mod verdict;

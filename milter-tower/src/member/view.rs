@@ -4,16 +4,9 @@ use std::sync::Arc;
 
 use milter_core::{Agreement, Modification, Needs, ReplyMode, Stage, Verdict};
 
+use super::standing::{Scope, Standing, is_due};
 use crate::error::Failure;
 use crate::response::Response;
-
-/// How far a verdict reaches that is given without asking the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
-    Message,
-    Session,
-    Connection,
-}
 
 /// What one service agreed on, was told, and owes.
 #[derive(Debug, Default)]
@@ -21,7 +14,7 @@ pub(crate) struct View {
     agreement: Arc<Agreement>,
     /// A failure that could not be told when it happened: no reply was due. Or what stands in
     /// the place of a service that is not there.
-    standing: Option<(Scope, Verdict)>,
+    standing: Option<Standing>,
     /// The service has seen something of the message.
     told: bool,
     /// The service wants no more of the body.
@@ -48,7 +41,7 @@ impl View {
 
     /// Whether a verdict of the service is told at this stage.
     pub(crate) fn has_reply(&self, stage: Stage) -> bool {
-        self.agreement.reply_mode(stage) != ReplyMode::Silent
+        is_due(stage, Some(&self.agreement))
     }
 
     /// Whether the service is asked.
@@ -63,8 +56,8 @@ impl View {
             return None;
         }
         Some(match &self.standing {
-            Some((_, verdict)) if self.has_reply(stage) => verdict.clone(),
-            _ => Verdict::Continue,
+            Some(standing) => standing.at(stage, Some(&self.agreement)),
+            None => Verdict::Continue,
         })
     }
 
@@ -102,37 +95,37 @@ impl View {
         if self.has_reply(stage) {
             return verdict;
         }
-        let scope = if stage.is_of_message() {
-            Scope::Message
-        } else {
-            Scope::Session
-        };
-        if stage != Stage::Unknown {
-            self.standing.get_or_insert((scope, verdict));
-        }
+        self.standing = self
+            .standing
+            .take()
+            .or_else(|| Standing::since(stage, verdict));
         Verdict::Continue
     }
 
     /// Has every event answered so, as far as the scope reaches.
     pub(crate) fn stand(&mut self, scope: Scope, verdict: Verdict) {
-        self.standing = Some((scope, verdict));
+        self.standing = Some(Standing { scope, verdict });
     }
 
     pub(crate) const fn is_standing(&self) -> bool {
         self.standing.is_some()
     }
 
-    pub(crate) const fn take_standing(&mut self) -> Option<(Scope, Verdict)> {
+    pub(crate) const fn take_standing(&mut self) -> Option<Standing> {
         self.standing.take()
     }
 
-    pub(crate) fn put_standing(&mut self, standing: Option<(Scope, Verdict)>) {
+    pub(crate) fn put_standing(&mut self, standing: Option<Standing>) {
         self.standing = standing;
     }
 
     /// Forgets a standing verdict that reaches no further.
     pub(crate) fn forget_standing(&mut self, scope: Scope) {
-        if self.standing.as_ref().is_some_and(|(of, _)| *of <= scope) {
+        if self
+            .standing
+            .as_ref()
+            .is_some_and(|standing| standing.scope <= scope)
+        {
             self.standing = None;
         }
     }
