@@ -10,10 +10,27 @@
 )]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
-//! the MTA.
+//! the MTA. What it answers in the place of the filter is what the MTA takes there, by
+//! [`milter_tower::gate`].
+#![cfg_attr(
+    feature = "util",
+    doc = "\nWith the feature `util` all of them are methods of [`ServiceBuilderExt`] and [`ServiceExt`]."
+)]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[macro_use]
+mod macros;
 
 #[cfg(feature = "set-header")]
 #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
 pub mod set_header;
+
+#[cfg(feature = "util")]
+mod builder_ext;
+#[cfg(feature = "util")]
+mod service_ext;
+
+#[cfg(feature = "util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "util")))]
+pub use self::{builder_ext::ServiceBuilderExt, service_ext::ServiceExt};

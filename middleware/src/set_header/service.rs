@@ -33,20 +33,7 @@ impl<S> SetHeader<S> {
         }
     }
 
-    /// The service within.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service within, to be changed.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service within.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 
     fn answer(&self, stage: Option<Stage>, session: &Session) -> Answer {
         Answer {

@@ -1,0 +1,48 @@
+use tower::ServiceBuilder;
+
+#[cfg(feature = "set-header")]
+use {crate::set_header::SetHeaderLayer, tower::layer::util::Stack};
+
+/// The layers of this crate as methods of tower's [`ServiceBuilder`].
+///
+/// Needs the feature `util`, and each method that of its layer.
+#[cfg_attr(
+    feature = "set-header",
+    doc = r#"
+```
+use std::convert::Infallible;
+
+use milter_middleware::ServiceBuilderExt;
+use milter_middleware::set_header::SetHeaderLayer;
+use milter_tower::{Request, Response};
+use tower::{ServiceBuilder, service_fn};
+
+let filter = ServiceBuilder::new()
+    .set_header(SetHeaderLayer::overriding("X-Scanned-By", "mx1.example.org")?)
+    .service(service_fn(async |_: Request| Ok::<_, Infallible>(Response::proceed())));
+# let _ = filter;
+# Ok::<(), milter_tower::BoxError>(())
+```
+"#
+)]
+pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Adds a header to every mail that the filter lets pass; see
+    /// [`set_header`](crate::set_header).
+    #[cfg(feature = "set-header")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
+    fn set_header(self, header: SetHeaderLayer) -> ServiceBuilder<Stack<SetHeaderLayer, L>>;
+}
+
+impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "set-header")]
+    fn set_header(self, header: SetHeaderLayer) -> ServiceBuilder<Stack<SetHeaderLayer, L>> {
+        self.layer(header)
+    }
+}
+
+mod sealed {
+    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    pub trait Sealed<L> {}
+
+    impl<L> Sealed<L> for super::ServiceBuilder<L> {}
+}

@@ -1,0 +1,51 @@
+use milter_tower::{Request, Response};
+use tower_service::Service;
+
+#[cfg(feature = "set-header")]
+use {
+    crate::set_header::{SetHeader, SetHeaderLayer},
+    tower_layer::Layer,
+};
+
+/// The layers of this crate as methods of services.
+///
+/// Needs the feature `util`, and each method that of its layer. The last one called is the
+/// outermost.
+#[cfg_attr(
+    feature = "set-header",
+    doc = r#"
+```
+use milter_middleware::ServiceExt;
+use milter_middleware::set_header::SetHeaderLayer;
+use milter_tower::Router;
+
+let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By", "mx1")?);
+# let _ = filter;
+# Ok::<(), milter_tower::BoxError>(())
+```
+"#
+)]
+pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Adds a header to every mail that this filter lets pass; see
+    /// [`set_header`](crate::set_header).
+    #[cfg(feature = "set-header")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
+    fn set_header(self, header: SetHeaderLayer) -> SetHeader<Self>;
+}
+
+impl<S> ServiceExt for S
+where
+    S: Service<Request, Response = Response>,
+{
+    #[cfg(feature = "set-header")]
+    fn set_header(self, header: SetHeaderLayer) -> SetHeader<Self> {
+        header.layer(self)
+    }
+}
+
+mod sealed {
+    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    pub trait Sealed {}
+
+    impl<S> Sealed for S where S: super::Service<super::Request, Response = super::Response> {}
+}
