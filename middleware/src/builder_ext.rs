@@ -41,7 +41,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 }
 
 mod sealed {
-    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    #[allow(
+        unreachable_pub,
+        reason = "nobody else can name it: the trait is sealed"
+    )]
     pub trait Sealed<L> {}
 
     impl<L> Sealed<L> for super::ServiceBuilder<L> {}

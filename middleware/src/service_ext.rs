@@ -44,7 +44,10 @@ where
 }
 
 mod sealed {
-    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    #[allow(
+        unreachable_pub,
+        reason = "nobody else can name it: the trait is sealed"
+    )]
     pub trait Sealed {}
 
     impl<S> Sealed for S where S: super::Service<super::Request, Response = super::Response> {}

@@ -70,6 +70,7 @@
 //! # fn main() {}
 //! ```
 
+mod introduce;
 mod turn;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -77,6 +78,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milter_core::{Stage, Verdict};
 
+pub use self::introduce::introduce;
 pub use self::turn::Turn;
 use crate::member::{Scope, Standing, is_due};
 use crate::request::{Event, Outcome, Request};

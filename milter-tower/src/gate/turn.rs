@@ -59,7 +59,17 @@ impl Turn {
     /// Where something ended answers mean nothing. To go on or to skip is no verdict that can
     /// stand: see [`leave_out`](Self::leave_out).
     pub fn instead(self, verdict: impl Into<Verdict>) -> Response {
-        let verdict = verdict.into();
+        self.answer(verdict.into(), false)
+    }
+
+    /// Answers in the place of a service within that is of no more use: as
+    /// [`instead`](Self::instead), and the same to what is left of the message, or before it of the
+    /// session, also where only a recipient, DATA or an unknown command was refused.
+    pub fn fail(self, verdict: impl Into<Verdict>) -> Response {
+        self.answer(verdict.into(), true)
+    }
+
+    fn answer(self, verdict: Verdict, lasts: bool) -> Response {
         let (stage, due) = match self.at {
             At::Stage { stage, due } => (stage, due),
             At::Negotiation => {
@@ -72,17 +82,24 @@ impl Turn {
         if matches!(verdict, Verdict::Continue | Verdict::Skip) {
             return Response::proceed();
         }
-        if !due || !verdict.is_allowed_at(stage) {
-            self.stand(Standing::since(stage, verdict));
-            return Response::proceed();
-        }
-        if matches!(stage, Stage::Connect | Stage::Helo) {
-            // The MTA asks no more, and one that does hears the same.
-            self.stand(Standing::since(stage, verdict.clone()));
-        } else if verdict.ends_message_at(stage) {
+        let is_told = due && verdict.is_allowed_at(stage);
+        let of_session = matches!(stage, Stage::Connect | Stage::Helo);
+        if is_told && verdict.ends_message_at(stage) {
             self.shared.set(OVER);
+        } else if lasts && stage == Stage::Unknown {
+            // It may stand in the middle of a message.
+            let in_message = self.shared.flags() & SEEN != 0;
+            let standing = Standing::since(Stage::Mail, verdict.clone());
+            self.stand(standing.filter(|_| in_message));
+        } else if !is_told || lasts || of_session {
+            // After a verdict on the session the MTA asks no more; one that does hears the same.
+            self.stand(Standing::since(stage, verdict.clone()));
         }
-        verdict.into()
+        if is_told {
+            verdict.into()
+        } else {
+            Response::proceed()
+        }
     }
 
     /// Leaves the service within out of the rest: of the message, or at connect and HELO of the
