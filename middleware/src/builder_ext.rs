@@ -1,9 +1,16 @@
-use tower::ServiceBuilder;
-
 #[cfg(feature = "set-header")]
-use {crate::set_header::SetHeaderLayer, tower::layer::util::Stack};
+use crate::set_header::SetHeaderLayer;
+#[cfg(feature = "timeout")]
+use crate::timeout::TimeoutLayer;
+use tower::ServiceBuilder;
+#[allow(
+    unused_imports,
+    reason = "without any layer there is nothing to put on"
+)]
+use tower::layer::util::Stack;
 
-/// The layers of this crate as methods of tower's [`ServiceBuilder`].
+/// The layers of this crate as methods of tower's [`ServiceBuilder`]. Where that has a method of the
+/// same name, the one here begins with `milter_`.
 ///
 /// Needs the feature `util`, and each method that of its layer.
 #[cfg_attr(
@@ -26,6 +33,11 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
+    #[cfg(feature = "timeout")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+    fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>>;
+
     /// Adds a header to every mail that the filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -34,6 +46,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "timeout")]
+    fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "set-header")]
     fn set_header(self, header: SetHeaderLayer) -> ServiceBuilder<Stack<SetHeaderLayer, L>> {
         self.layer(header)

@@ -8,6 +8,10 @@
     feature = "set-header",
     doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
 )]
+#![cfg_attr(
+    feature = "timeout",
+    doc = "| [`timeout`] | `timeout` | bounds how long the filter may take, for an event, a stage and a message |"
+)]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
 //! the MTA. What it answers in the place of the filter is what the MTA takes there, by
@@ -25,6 +29,10 @@ mod macros;
 #[cfg(feature = "set-header")]
 #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
 pub mod set_header;
+
+#[cfg(feature = "timeout")]
+#[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+pub mod timeout;
 
 #[cfg(feature = "util")]
 mod builder_ext;

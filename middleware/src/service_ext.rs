@@ -1,11 +1,14 @@
-use milter_tower::{Request, Response};
-use tower_service::Service;
-
 #[cfg(feature = "set-header")]
-use {
-    crate::set_header::{SetHeader, SetHeaderLayer},
-    tower_layer::Layer,
-};
+use crate::set_header::{SetHeader, SetHeaderLayer};
+#[cfg(feature = "timeout")]
+use crate::timeout::{Timeout, TimeoutLayer};
+use milter_tower::{Request, Response};
+#[allow(
+    unused_imports,
+    reason = "without any layer there is nothing to put on"
+)]
+use tower_layer::Layer;
+use tower_service::Service;
 
 /// The layers of this crate as methods of services.
 ///
@@ -26,6 +29,11 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
+    #[cfg(feature = "timeout")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+    fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self>;
+
     /// Adds a header to every mail that this filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -37,6 +45,11 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "timeout")]
+    fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "set-header")]
     fn set_header(self, header: SetHeaderLayer) -> SetHeader<Self> {
         header.layer(self)
