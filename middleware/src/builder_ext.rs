@@ -1,3 +1,5 @@
+#[cfg(feature = "catch-panic")]
+use crate::catch_panic::CatchPanicLayer;
 #[cfg(feature = "set-header")]
 use crate::set_header::SetHeaderLayer;
 #[cfg(feature = "timeout")]
@@ -33,6 +35,11 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
+    #[cfg(feature = "catch-panic")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+    fn catch_panic(self, layer: CatchPanicLayer) -> ServiceBuilder<Stack<CatchPanicLayer, L>>;
+
     /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
     #[cfg(feature = "timeout")]
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
@@ -46,6 +53,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "catch-panic")]
+    fn catch_panic(self, layer: CatchPanicLayer) -> ServiceBuilder<Stack<CatchPanicLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "timeout")]
     fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>> {
         self.layer(layer)

@@ -5,6 +5,10 @@
 //! | layer | feature | what it does |
 //! | --- | --- | --- |
 #![cfg_attr(
+    feature = "catch-panic",
+    doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
+)]
+#![cfg_attr(
     feature = "set-header",
     doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
 )]
@@ -25,6 +29,10 @@
 
 #[macro_use]
 mod macros;
+
+#[cfg(feature = "catch-panic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+pub mod catch_panic;
 
 #[cfg(feature = "set-header")]
 #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]

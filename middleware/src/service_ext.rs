@@ -1,3 +1,5 @@
+#[cfg(feature = "catch-panic")]
+use crate::catch_panic::{CatchPanic, CatchPanicLayer};
 #[cfg(feature = "set-header")]
 use crate::set_header::{SetHeader, SetHeaderLayer};
 #[cfg(feature = "timeout")]
@@ -29,6 +31,11 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
+    #[cfg(feature = "catch-panic")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+    fn catch_panic(self, layer: CatchPanicLayer) -> CatchPanic<Self>;
+
     /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
     #[cfg(feature = "timeout")]
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
@@ -45,6 +52,11 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "catch-panic")]
+    fn catch_panic(self, layer: CatchPanicLayer) -> CatchPanic<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "timeout")]
     fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self> {
         layer.layer(self)

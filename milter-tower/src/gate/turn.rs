@@ -59,17 +59,22 @@ impl Turn {
     /// Where something ended answers mean nothing. To go on or to skip is no verdict that can
     /// stand: see [`leave_out`](Self::leave_out).
     pub fn instead(self, verdict: impl Into<Verdict>) -> Response {
-        self.answer(verdict.into(), false)
+        self.answer(verdict.into(), Reach::Event)
     }
 
     /// Answers in the place of a service within that is of no more use: as
     /// [`instead`](Self::instead), and the same to what is left of the message, or before it of the
     /// session, also where only a recipient, DATA or an unknown command was refused.
     pub fn fail(self, verdict: impl Into<Verdict>) -> Response {
-        self.answer(verdict.into(), true)
+        self.answer(verdict.into(), Reach::Message)
     }
 
-    fn answer(self, verdict: Verdict, lasts: bool) -> Response {
+    /// Answers so, and the same to all that is left of the session.
+    pub fn fail_session(self, verdict: impl Into<Verdict>) -> Response {
+        self.answer(verdict.into(), Reach::Session)
+    }
+
+    fn answer(self, verdict: Verdict, reach: Reach) -> Response {
         let (stage, due) = match self.at {
             At::Stage { stage, due } => (stage, due),
             At::Negotiation => {
@@ -83,17 +88,25 @@ impl Turn {
             return Response::proceed();
         }
         let is_told = due && verdict.is_allowed_at(stage);
-        let of_session = matches!(stage, Stage::Connect | Stage::Helo);
-        if is_told && verdict.ends_message_at(stage) {
+        let ends_message = is_told && verdict.ends_message_at(stage);
+        if ends_message {
             self.shared.set(OVER);
-        } else if lasts && stage == Stage::Unknown {
+        }
+        let since = match (reach, stage) {
+            (Reach::Session, _) => Some(Stage::Connect),
+            // Nothing more of it comes.
+            _ if ends_message => None,
             // It may stand in the middle of a message.
-            let in_message = self.shared.flags() & SEEN != 0;
-            let standing = Standing::since(Stage::Mail, verdict.clone());
-            self.stand(standing.filter(|_| in_message));
-        } else if !is_told || lasts || of_session {
-            // After a verdict on the session the MTA asks no more; one that does hears the same.
-            self.stand(Standing::since(stage, verdict.clone()));
+            (Reach::Message, Stage::Unknown) => {
+                let in_message = self.shared.flags() & SEEN != 0;
+                in_message.then_some(Stage::Mail)
+            }
+            // The MTA asks no more after a verdict on the session; one that does hears the same.
+            (Reach::Message, _) | (_, Stage::Connect | Stage::Helo) => Some(stage),
+            (Reach::Event, _) => (!is_told).then_some(stage),
+        };
+        if let Some(since) = since {
+            self.stand(Standing::since(since, verdict.clone()));
         }
         if is_told {
             verdict.into()
@@ -131,4 +144,12 @@ impl Turn {
             self.shared.set(STANDS);
         }
     }
+}
+
+/// How far an answer reaches, if it could be told at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Event,
+    Message,
+    Session,
 }
