@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "failure-policy")]
+use crate::failure_policy::FailurePolicyLayer;
 #[cfg(feature = "set-header")]
 use crate::set_header::SetHeaderLayer;
 #[cfg(feature = "timeout")]
@@ -35,6 +37,14 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
+    #[cfg(feature = "failure-policy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+    fn failure_policy(
+        self,
+        layer: FailurePolicyLayer,
+    ) -> ServiceBuilder<Stack<FailurePolicyLayer, L>>;
+
     /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
     #[cfg(feature = "catch-panic")]
     #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
@@ -53,6 +63,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "failure-policy")]
+    fn failure_policy(
+        self,
+        layer: FailurePolicyLayer,
+    ) -> ServiceBuilder<Stack<FailurePolicyLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "catch-panic")]
     fn catch_panic(self, layer: CatchPanicLayer) -> ServiceBuilder<Stack<CatchPanicLayer, L>> {
         self.layer(layer)

@@ -9,6 +9,10 @@
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
 #![cfg_attr(
+    feature = "failure-policy",
+    doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
+)]
+#![cfg_attr(
     feature = "set-header",
     doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
 )]
@@ -33,6 +37,10 @@ mod macros;
 #[cfg(feature = "catch-panic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
 pub mod catch_panic;
+
+#[cfg(feature = "failure-policy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+pub mod failure_policy;
 
 #[cfg(feature = "set-header")]
 #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]

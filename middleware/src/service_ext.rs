@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "failure-policy")]
+use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
 #[cfg(feature = "set-header")]
 use crate::set_header::{SetHeader, SetHeaderLayer};
 #[cfg(feature = "timeout")]
@@ -31,6 +33,11 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
+    #[cfg(feature = "failure-policy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+    fn failure_policy(self, layer: FailurePolicyLayer) -> FailurePolicy<Self>;
+
     /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
     #[cfg(feature = "catch-panic")]
     #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
@@ -52,6 +59,11 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "failure-policy")]
+    fn failure_policy(self, layer: FailurePolicyLayer) -> FailurePolicy<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "catch-panic")]
     fn catch_panic(self, layer: CatchPanicLayer) -> CatchPanic<Self> {
         layer.layer(self)

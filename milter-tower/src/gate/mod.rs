@@ -115,6 +115,8 @@ const SEEN: u8 = 1;
 const OVER: u8 = 2;
 /// It gets no more of the session.
 const OUT: u8 = 4;
+/// It gets no more at all, but for ends.
+const GONE: u8 = 32;
 /// A verdict stands.
 const STANDS: u8 = 8;
 /// It has a verdict of its own on the message.
@@ -173,7 +175,7 @@ impl Gate {
             stage,
             due: is_due(stage, agreement),
         });
-        if flags & OUT != 0 || flags & OVER != 0 && stage.is_of_message() {
+        if flags & (OUT | GONE) != 0 || flags & OVER != 0 && stage.is_of_message() {
             Entry::Alone(turn, request)
         } else {
             Entry::Ask(turn, request)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use milter_core::{Stage, Verdict};
 use tower_service::Service;
 
-use super::{At, OUT, OVER, OWN, SEEN, STANDS, Shared};
+use super::{At, GONE, OUT, OVER, OWN, SEEN, STANDS, Shared};
 use crate::member::{Scope, Standing};
 use crate::request::Request;
 use crate::response::Response;
@@ -115,15 +115,17 @@ impl Turn {
         }
     }
 
-    /// Leaves the service within out of the rest: of the message, or at connect and HELO of the
-    /// session. The layer is then [alone](super::Entry::Alone) with what comes, the event at hand
+    /// Leaves the service within out of the rest: of the message, at connect and HELO of the session,
+    /// in the negotiation of the connection. The layer is then [alone](super::Entry::Alone) with what comes, the event at hand
     /// first.
     ///
     /// With the verdict of the service within, if it gave one that ended the message for it: it
     /// hears of that at the message's end, whatever the MTA was told.
     pub fn leave_out(&self, own: Option<Verdict>) {
-        let At::Stage { stage, .. } = self.at else {
-            return;
+        let stage = match self.at {
+            At::Stage { stage, .. } => stage,
+            At::Negotiation => return self.shared.set(GONE),
+            At::End => return,
         };
         match stage {
             Stage::Unknown => {}
