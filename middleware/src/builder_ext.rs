@@ -2,8 +2,14 @@
 use crate::catch_panic::CatchPanicLayer;
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::FailurePolicyLayer;
+#[cfg(feature = "header-limit")]
+use crate::header_limit::HeaderLimitLayer;
+#[cfg(feature = "recipient-limit")]
+use crate::recipient_limit::RecipientLimitLayer;
 #[cfg(feature = "set-header")]
 use crate::set_header::SetHeaderLayer;
+#[cfg(feature = "size-limit")]
+use crate::size_limit::SizeLimitLayer;
 #[cfg(feature = "timeout")]
 use crate::timeout::TimeoutLayer;
 use tower::ServiceBuilder;
@@ -37,6 +43,24 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
+    #[cfg(feature = "size-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
+    fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>>;
+
+    /// Bounds how many recipients a message has; see [`recipient_limit`](crate::recipient_limit).
+    #[cfg(feature = "recipient-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
+    fn recipient_limit(
+        self,
+        layer: RecipientLimitLayer,
+    ) -> ServiceBuilder<Stack<RecipientLimitLayer, L>>;
+
+    /// Bounds how many headers a message has; see [`header_limit`](crate::header_limit).
+    #[cfg(feature = "header-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
+    fn header_limit(self, layer: HeaderLimitLayer) -> ServiceBuilder<Stack<HeaderLimitLayer, L>>;
+
     /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
     #[cfg(feature = "failure-policy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
@@ -63,6 +87,24 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "size-limit")]
+    fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "recipient-limit")]
+    fn recipient_limit(
+        self,
+        layer: RecipientLimitLayer,
+    ) -> ServiceBuilder<Stack<RecipientLimitLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "header-limit")]
+    fn header_limit(self, layer: HeaderLimitLayer) -> ServiceBuilder<Stack<HeaderLimitLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "failure-policy")]
     fn failure_policy(
         self,

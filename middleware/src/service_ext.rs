@@ -2,8 +2,14 @@
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
+#[cfg(feature = "header-limit")]
+use crate::header_limit::{HeaderLimit, HeaderLimitLayer};
+#[cfg(feature = "recipient-limit")]
+use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 #[cfg(feature = "set-header")]
 use crate::set_header::{SetHeader, SetHeaderLayer};
+#[cfg(feature = "size-limit")]
+use crate::size_limit::{SizeLimit, SizeLimitLayer};
 #[cfg(feature = "timeout")]
 use crate::timeout::{Timeout, TimeoutLayer};
 use milter_tower::{Request, Response};
@@ -33,6 +39,21 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
+    #[cfg(feature = "size-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
+    fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self>;
+
+    /// Bounds how many recipients a message has; see [`recipient_limit`](crate::recipient_limit).
+    #[cfg(feature = "recipient-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
+    fn recipient_limit(self, layer: RecipientLimitLayer) -> RecipientLimit<Self>;
+
+    /// Bounds how many headers a message has; see [`header_limit`](crate::header_limit).
+    #[cfg(feature = "header-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
+    fn header_limit(self, layer: HeaderLimitLayer) -> HeaderLimit<Self>;
+
     /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
     #[cfg(feature = "failure-policy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
@@ -59,6 +80,21 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "size-limit")]
+    fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "recipient-limit")]
+    fn recipient_limit(self, layer: RecipientLimitLayer) -> RecipientLimit<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "header-limit")]
+    fn header_limit(self, layer: HeaderLimitLayer) -> HeaderLimit<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "failure-policy")]
     fn failure_policy(self, layer: FailurePolicyLayer) -> FailurePolicy<Self> {
         layer.layer(self)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use milter_core::{Stage, Verdict};
 use tower_service::Service;
 
-use super::{At, GONE, OUT, OVER, OWN, SEEN, STANDS, Shared};
+use super::{At, GONE, OUT, OVER, OWN, SEEN, SKIPS, STANDS, Shared};
 use crate::member::{Scope, Standing};
 use crate::request::Request;
 use crate::response::Response;
@@ -39,7 +39,7 @@ impl Turn {
         matches!(self.at, At::Negotiation)
     }
 
-    /// Whether the MTA waits for an answer to this event.
+    /// Whether an answer to this event counts: the MTA waits for one, and somebody asked to give it.
     pub const fn has_reply(&self) -> bool {
         matches!(self.at, At::Stage { due: true, .. })
     }
@@ -138,6 +138,25 @@ impl Turn {
             }
             _ => self.shared.set(OUT),
         }
+    }
+
+    /// For layers that have to see a message to its end: makes going on of an answer of the service
+    /// within that wants no more of it. After an accept it is left out of the message, or at connect
+    /// and HELO of the session; after a skip of the body. Other answers stay as they are.
+    ///
+    /// At the end the layer is [alone](super::Entry::Alone), and accepts.
+    pub fn go_on(&self, response: Response) -> Response {
+        let At::Stage { stage, .. } = self.at else {
+            return response;
+        };
+        match response.verdict() {
+            Verdict::Accept if stage != Stage::EndOfMessage => {
+                self.leave_out(Some(Verdict::Accept));
+            }
+            Verdict::Skip => self.shared.set(SKIPS),
+            _ => return response,
+        }
+        response.with_verdict(Verdict::Continue)
     }
 
     fn stand(&self, standing: Option<Standing>) {
