@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "dry-run")]
+use crate::dry_run::DryRunLayer;
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::FailurePolicyLayer;
 #[cfg(feature = "header-limit")]
@@ -43,6 +45,11 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
+    #[cfg(feature = "dry-run")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+    fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -87,6 +94,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "dry-run")]
+    fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "size-limit")]
     fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>> {
         self.layer(layer)

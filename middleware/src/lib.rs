@@ -9,6 +9,10 @@
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
 #![cfg_attr(
+    feature = "dry-run",
+    doc = "| [`dry_run`] | `dry-run` | lets a filter run without effect, for all or a part of the messages |"
+)]
+#![cfg_attr(
     feature = "failure-policy",
     doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
 )]
@@ -31,6 +35,10 @@
 #![cfg_attr(
     feature = "timeout",
     doc = "| [`timeout`] | `timeout` | bounds how long the filter may take, for an event, a stage and a message |"
+)]
+#![cfg_attr(
+    feature = "when",
+    doc = "| [`when`] | `when` | applies another layer to some messages only |"
 )]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
@@ -63,6 +71,10 @@ mod reply;
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
 pub mod catch_panic;
 
+#[cfg(feature = "dry-run")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+pub mod dry_run;
+
 #[cfg(feature = "failure-policy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
 pub mod failure_policy;
@@ -86,6 +98,10 @@ pub mod size_limit;
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
 pub mod timeout;
+
+#[cfg(feature = "when")]
+#[cfg_attr(docsrs, doc(cfg(feature = "when")))]
+pub mod when;
 
 #[cfg(feature = "util")]
 mod builder_ext;

@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "dry-run")]
+use crate::dry_run::{DryRun, DryRunLayer};
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
 #[cfg(feature = "header-limit")]
@@ -39,6 +41,11 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
+    #[cfg(feature = "dry-run")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+    fn dry_run(self, layer: DryRunLayer) -> DryRun<Self>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -80,6 +87,11 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "dry-run")]
+    fn dry_run(self, layer: DryRunLayer) -> DryRun<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "size-limit")]
     fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self> {
         layer.layer(self)
