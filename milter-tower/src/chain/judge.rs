@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::guard::guard;
 use crate::member::Scope;
 use crate::response::Response;
-use crate::session::client_for_log;
+use crate::session::{Session, client_for_log};
 
 impl Live {
     /// What the service's answer means.
@@ -81,32 +81,37 @@ impl Live {
 impl Around<'_> {
     /// Logs a failure, and what is said for it.
     pub(super) fn log(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
-        if matches!(failure, Failure::Broken) {
-            // What broke it was logged.
-            return;
-        }
-        let (name, session) = (&*self.member.name, self.session);
-        // The error is the user's: to show and to drop it may panic.
-        let logged = guard(move || {
-            let queue_id = session.queue_id().map(|id| id.to_string());
-            warn!(
-                connection = session.peer().connection_id(),
-                queue_id = queue_id.as_deref().map(field::display),
-                client = session.client().map(client_for_log).map(field::display),
-                member = name,
-                at,
-                answer = answer.map_or("left out", Verdict::name),
-                error = &failure as &dyn std::error::Error,
-                "a member of the chain failed"
-            );
-        });
-        if logged.is_err() {
-            warn!(
-                connection = session.peer().connection_id(),
-                member = name,
-                at,
-                "a member of the chain failed, and its error cannot be shown: it panics"
-            );
-        }
+        let answer = answer.map_or("left out", Verdict::name);
+        log(&self.member.name, self.session, at, failure, answer);
+    }
+}
+
+/// Logs a member's failure, and what is said for it.
+pub(super) fn log(name: &str, session: &Session, at: &str, failure: Failure, answer: &str) {
+    if matches!(failure, Failure::Broken) {
+        // What broke it was logged.
+        return;
+    }
+    // The error is the user's: to show and to drop it may panic.
+    let logged = guard(move || {
+        let queue_id = session.queue_id().map(|id| id.to_string());
+        warn!(
+            connection = session.peer().connection_id(),
+            queue_id = queue_id.as_deref().map(field::display),
+            client = session.client().map(client_for_log).map(field::display),
+            member = name,
+            at,
+            answer,
+            error = &failure as &dyn std::error::Error,
+            "a member of the chain failed"
+        );
+    });
+    if logged.is_err() {
+        warn!(
+            connection = session.peer().connection_id(),
+            member = name,
+            at,
+            "a member of the chain failed, and its error cannot be shown: it panics"
+        );
     }
 }
