@@ -1,14 +1,16 @@
 //! What a member's answer means, and what becomes of its failures.
 
-use milter_core::{Stage, Verdict};
+use milter_core::edit::{Mail, Profile};
+use milter_core::{Modification, Stage, Verdict};
 use tracing::{field, warn};
 
 use super::live::{Around, Call, Judgement, Live, PROCEEDS};
+use super::net::{check_headers, has_args, is_of_envelope};
 use crate::error::Failure;
 use crate::guard::guard;
 use crate::member::Scope;
 use crate::response::Response;
-use crate::session::{Session, client_for_log};
+use crate::session::{Mta, Session, client_for_log};
 
 impl Live {
     /// What the service's answer means.
@@ -25,6 +27,11 @@ impl Live {
             Ok(response) => self.view.check(stage, response),
             Err(failure) => Err(failure),
         };
+        let leading_space = self.view.agreement().leading_space();
+        let checked = checked.and_then(|checked| {
+            around.check_edits(&checked.edits, leading_space)?;
+            Ok(checked)
+        });
         match checked {
             Ok(checked) => {
                 if let Some(lost) = checked.lost {
@@ -79,6 +86,26 @@ impl Live {
 }
 
 impl Around<'_> {
+    /// Whether a member's modifications can be part of the list that goes out: what cannot is that
+    /// member's failure, and not one of all.
+    fn check_edits(&self, edits: &[Modification], leading_space: bool) -> Result<(), Failure> {
+        if self.merges || self.agreement.leading_space() && !leading_space {
+            check_headers(edits)?;
+        }
+        if !edits.iter().any(has_args) {
+            return Ok(());
+        }
+        let profile = match (&self.spec.profile, self.session.mta()) {
+            (Some(profile), _) => profile.clone(),
+            (None, Mta::Postfix) => Profile::postfix(),
+            // One that does not tell what it is may be Sendmail.
+            (None, _) => Profile::sendmail(),
+        };
+        let mut mail = Mail::new(profile);
+        mail.apply(edits.iter().filter(|edit| is_of_envelope(edit)), true)?;
+        Ok(())
+    }
+
     /// Logs a failure, and what is said for it.
     pub(super) fn log(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
         let answer = answer.map_or("left out", Verdict::name);

@@ -1,8 +1,9 @@
 //! A member at work: its service, what it was told, and the call that it is in.
 
-use milter_core::{Modification, Offer, Stage, Verdict};
+use milter_core::{Agreement, Modification, Offer, Stage, Verdict};
 use tracing::Span;
 
+use super::Spec;
 use super::feed::Feed;
 use super::introduce::Introduction;
 use super::lost::Seat;
@@ -78,8 +79,13 @@ pub(super) enum Call {
 
 /// What stands around a member while it is polled.
 pub(super) struct Around<'a> {
+    pub(super) spec: &'a Spec,
     pub(super) member: &'a Member,
     pub(super) session: &'a Session,
+    /// What the chain agreed on.
+    pub(super) agreement: &'a Agreement,
+    /// Changes of several members are merged.
+    pub(super) merges: bool,
     pub(super) offer: Offer,
     pub(super) time: &'a mut Time,
     /// How many groups of members come behind it.

@@ -203,8 +203,11 @@ impl Running {
     ) -> Option<(&'a mut Live, Around<'a>)> {
         let member = self.spec.members.get(at)?;
         let around = Around {
+            spec: &self.spec,
             member,
             session,
+            agreement: session.agreement().unwrap_or(&self.agreed),
+            merges: self.changes.merge,
             offer: self.offer,
             time: &mut self.time,
             behind,
