@@ -321,7 +321,7 @@ async fn its_failure_is_logged_once_and_its_panic_breaks_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ends_meanwhile_tells_it_afterwards() {
+async fn c95_a_connection_that_ends_meanwhile_tells_it_afterwards() {
     for is_lost in [false, true] {
         let (c, log) = judge("never", Response::proceed());
         let (mut mta, run) = greeted_as(late(refuses_once(), c, &log), Settings::new()).await;
