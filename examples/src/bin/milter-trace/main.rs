@@ -38,7 +38,7 @@ const WAITING: usize = 64;
 
 /// Shows what a mail server and a milter say to each other, and passes it on unchanged
 #[derive(Parser)]
-#[command(name = "milter-trace", version, after_help = EXAMPLES)]
+#[command(name = "milter-trace", version, override_usage = USAGE, after_help = EXAMPLES)]
 struct Args {
     #[command(flatten)]
     listen: Listen,
@@ -66,6 +66,9 @@ enum Color {
     Never,
 }
 
+const USAGE: &str = "\
+milter-trace [OPTIONS] --to <ADDRESS>
+       milter-trace [OPTIONS] --show <FILE>";
 const EXAMPLES: &str = "\
 Examples:
   milter-trace --listen inet:10099@127.0.0.1 --to inet:8891@127.0.0.1

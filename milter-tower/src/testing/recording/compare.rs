@@ -26,8 +26,13 @@ impl Ignored {
 }
 
 /// A line for each thing that was answered to a command. Pieces of a new body are one, however they
-/// are cut.
-pub(super) fn lines(command: &Command, replies: &[Answered], ignored: &Ignored) -> Vec<String> {
+/// are cut. A value without its leading space means one with it.
+pub(super) fn lines(
+    command: &Command,
+    replies: &[Answered],
+    has_space: bool,
+    ignored: &Ignored,
+) -> Vec<String> {
     let mut lines = Vec::new();
     let mut body: Option<BytesMut> = None;
     for answered in replies {
@@ -43,9 +48,9 @@ pub(super) fn lines(command: &Command, replies: &[Answered], ignored: &Ignored) 
             // The same there, for both MTAs: sendmail/milter.c milter_data, Postfix milter8.c
             // milter8_event.
             Answered::Reply(Reply::Continue) if command.stage() == Some(Stage::EndOfMessage) => {
-                lines.push(line(&Reply::Accept, ignored));
+                lines.push(line(&Reply::Accept, has_space, ignored));
             }
-            Answered::Reply(reply) => lines.push(line(reply, ignored)),
+            Answered::Reply(reply) => lines.push(line(reply, has_space, ignored)),
             Answered::Unreadable(said) => lines.push(unreadable(said)),
         }
     }
@@ -56,7 +61,7 @@ pub(super) fn lines(command: &Command, replies: &[Answered], ignored: &Ignored) 
 /// The line of what goes on: it says nothing that silence would not.
 pub(super) const CONTINUE: &str = "continue";
 
-fn line(reply: &Reply, ignored: &Ignored) -> String {
+fn line(reply: &Reply, has_space: bool, ignored: &Ignored) -> String {
     match reply {
         Reply::Continue => CONTINUE.to_owned(),
         Reply::Accept => "accept".to_owned(),
@@ -69,20 +74,23 @@ fn line(reply: &Reply, ignored: &Ignored) -> String {
         Reply::ConnectionFailed => "connection failed".to_owned(),
         Reply::Smtp(reply) => whole(reply.to_string().as_bytes()),
         Reply::InvalidSmtp(raw) => format!("a reply that no MTA takes: {}", whole(raw)),
-        Reply::Modify(edit) => self::edit(edit, ignored),
+        Reply::Modify(edit) => self::edit(edit, has_space, ignored),
         // None that is there today.
         other => format!("{other:?}"),
     }
 }
 
-fn edit(edit: &Modification, ignored: &Ignored) -> String {
+fn edit(edit: &Modification, has_space: bool, ignored: &Ignored) -> String {
     let header = |what, name, value: Text<'_>| {
         let value = if ignored.value_of(name) {
-            "…".to_owned()
-        } else {
+            " …".to_owned()
+        } else if has_space {
             whole(&value)
+        } else {
+            // sendmail/headers.c addheader, Postfix cleanup_milter.c cleanup_add_header
+            format!(" {}", whole(&value))
         };
-        format!("{what} {}: {value}", Line(name.as_bytes()))
+        format!("{what} {}:{value}", Line(name.as_bytes()))
     };
     match edit.kind() {
         ModificationKind::AddHeader { name, value } => header("add header", name, value),

@@ -26,6 +26,8 @@ pub(super) struct Exchange<'r> {
     pub(super) is_whole: bool,
     /// Whether the milter that was recorded wanted to be told of the stage.
     pub(super) was_wanted: bool,
+    /// Whether values of headers had their leading space, in both directions.
+    pub(super) had_space: bool,
 }
 
 /// Something that the milter said.
@@ -92,6 +94,11 @@ impl Agreed {
     pub(super) fn wants(&self, stage: Stage) -> bool {
         self.0.as_ref().is_none_or(|agreed| agreed.delivers(stage))
     }
+
+    /// Whether values of headers have their leading space, in both directions.
+    pub(super) fn leading_space(&self) -> bool {
+        self.0.as_ref().is_some_and(Agreement::leading_space)
+    }
 }
 
 /// The MTA's side of a connection, each piece with the answers to it.
@@ -112,6 +119,7 @@ pub(super) fn exchanges(connection: &Connection) -> Vec<Exchange<'_>> {
                 said: &entry.said,
                 line,
                 was_wanted: stage.is_none_or(|stage| agreed.wants(stage)),
+                had_space: agreed.leading_space(),
                 command,
                 replies: Vec::new(),
                 is_whole: !is_due,

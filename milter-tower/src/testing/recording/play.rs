@@ -91,7 +91,7 @@ impl Player<'_> {
             }
             Err(why) => {
                 self.played.is_cut = true;
-                let recorded = lines(command, &exchange.replies, self.ignored);
+                let recorded = lines(command, &exchange.replies, exchange.had_space, self.ignored);
                 self.differ(exchange, command, recorded, vec![format!("({why})")]);
                 ControlFlow::Break(())
             }
@@ -108,7 +108,10 @@ impl Player<'_> {
             // What was recorded had decided the message, and was told no end of it (C79).
             self.send(&Said::frame(Command::Abort.code(), "")).await?;
         }
-        self.send(exchange.said).await?;
+        match self.adapted(exchange, command) {
+            Some(said) => self.send(&said).await?,
+            None => self.send(exchange.said).await?,
+        }
         let mut replies = Vec::new();
         if !self.agreed.is_due(command) {
             return Ok(replies);
@@ -133,6 +136,22 @@ impl Player<'_> {
         }
     }
 
+    /// A header as the MTA would send it under this agreement, if that is otherwise than recorded.
+    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header: one space
+    fn adapted(&self, exchange: &Exchange<'_>, command: &Command) -> Option<Said> {
+        let Command::Header(header) = command else {
+            return None;
+        };
+        let value = header.value();
+        let value = match (exchange.had_space, self.agreed.leading_space()) {
+            (true, false) => value.strip_prefix(b" ")?.to_vec(),
+            (false, true) => [b" ", &value[..]].concat(),
+            _ => return None,
+        };
+        let payload = [&header.name(), &b"\0"[..], &value, b"\0"].concat();
+        Some(Said::frame(command.code(), payload))
+    }
+
     async fn send(&mut self, said: &Said) -> Result<(), &'static str> {
         let bytes = said.wire();
         match timeout(PATIENCE, self.framed.get_mut().write_all(&bytes)).await {
@@ -149,8 +168,8 @@ impl Player<'_> {
         if !exchange.is_whole || is_ignored {
             return true;
         }
-        let recorded = lines(command, &exchange.replies, self.ignored);
-        let answered = answers.lines(command, self.ignored);
+        let recorded = lines(command, &exchange.replies, exchange.had_space, self.ignored);
+        let answered = answers.lines(command, self.agreed.leading_space(), self.ignored);
         let says_nothing =
             |lines: &[String]| lines.is_empty() || matches!(lines, [line] if line == CONTINUE);
         if recorded == answered || says_nothing(&recorded) && says_nothing(&answered) {
@@ -194,10 +213,10 @@ impl Answers {
         Self::Given(replies.into_iter().map(Answered::Reply).collect())
     }
 
-    fn lines(&self, command: &Command, ignored: &Ignored) -> Vec<String> {
+    fn lines(&self, command: &Command, has_space: bool, ignored: &Ignored) -> Vec<String> {
         match self {
             Self::NotAsked => Vec::new(),
-            Self::Given(replies) => lines(command, replies, ignored),
+            Self::Given(replies) => lines(command, replies, has_space, ignored),
         }
     }
 

@@ -12,7 +12,8 @@ use tower::service_fn;
 use super::*;
 use crate::testing::{Mail, MockMta, MtaProfile};
 use crate::{
-    Event, Message, Needs, PeerAddr, Router, Sender, SmtpReply, Stage, message, serve_connection,
+    Actions, Agreement, Event, Message, Needs, PeerAddr, Router, Sender, SmtpReply, Stage, message,
+    serve_connection,
 };
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
@@ -474,6 +475,40 @@ async fn garbage_is_played_too() {
     let recording: Recording = entries.into_iter().collect();
     assert_eq!(recording.connections().len(), 2);
     recording.replay(filter("hi")).await.assert_same();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leading_space_is_no_difference() {
+    // Tells what it was shown, with or without.
+    let shows = |steps| {
+        let needs = Needs::all().action(Actions::ADD_HEADERS);
+        let needs = if steps { needs.leading_space() } else { needs };
+        service_fn(move |request: Request| {
+            let needs = needs.clone();
+            async move {
+                let agreement = request.session().agreement();
+                let space = agreement.is_some_and(Agreement::leading_space);
+                Ok::<_, BoxError>(match request.event() {
+                    Event::Negotiate(_) => Response::needs(needs),
+                    Event::Header(header) if header.value().starts_with(b" ") != space => {
+                        SmtpReply::reject("Not as agreed").into()
+                    }
+                    Event::EndOfMessage(_) => {
+                        let value = if space { " v" } else { "v" };
+                        Response::accept().add_header("X-A", value)
+                    }
+                    _ => Response::proceed(),
+                })
+            }
+        })
+    };
+    for recorded in [false, true] {
+        let recording = record(MtaProfile::postfix(), shows(recorded), &mails()[1..]).await;
+        for replayed in [false, true] {
+            let replay = recording.replay(shows(replayed)).ignore_negotiation();
+            replay.await.assert_same();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
