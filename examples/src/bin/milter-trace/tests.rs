@@ -171,6 +171,26 @@ fn what_cannot_be_read_is_shown_as_it_is() {
 }
 
 #[test]
+fn what_looks_like_a_frame_out_of_step_is_none() {
+    let broken = |bytes: &'static [u8]| (Side::Mta, Said::Broken(bytes.into()));
+    let shown = lines(&[
+        broken(b"\0\0\0\0"),
+        broken(b"\0\0\0\x01T"),
+        milter(b'c', b""),
+    ]);
+    // Without the time.
+    let lines = shown.lines().filter_map(|line| line.get(10..));
+    let last: Vec<&str> = lines.skip(1).collect();
+    assert_eq!(
+        last,
+        [
+            r#"#7 -> ?? no frame, 5 bytes "\0\0\0\x01T" (out of step)"#,
+            "#7 <- CONTINUE",
+        ]
+    );
+}
+
+#[test]
 fn connections_come_and_go() {
     let mut transcript = transcript();
     let peer = PeerAddr::Inet(([127, 0, 0, 1], 4711).into());
@@ -351,14 +371,14 @@ async fn what_goes_in_comes_out() {
 async fn a_milter_that_goes_away_takes_its_last_words_along() {
     let tapped = tapped();
     let (mut mta, mut milter) = (tapped.mta, tapped.milter);
-    milter.write_all(b"\0\0\0\x01t").await.unwrap();
+    milter.write_all(b"\0\0\0\x01t\0\0").await.unwrap();
     drop(milter);
     let mut heard = Vec::new();
     timeout(Duration::from_secs(20), mta.read_to_end(&mut heard))
         .await
         .expect("it ends")
         .unwrap();
-    assert_eq!(heard, b"\0\0\0\x01t");
+    assert_eq!(heard, b"\0\0\0\x01t\0\0");
     // What is said to nobody ends the other direction, too.
     let _ = mta.write_all(&[b'x'; 1000]).await;
     drop(mta);
@@ -368,7 +388,15 @@ async fn a_milter_that_goes_away_takes_its_last_words_along() {
         .unwrap();
     tapped.reporting.await.unwrap().unwrap();
     let shown = tapped.out.text();
-    assert!(shown.contains("<- TEMPFAIL\n"), "{shown}");
+    let untimed = |text: &str| {
+        let lines = text.lines().map(|line| line.get(10..).unwrap_or(line));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        untimed(&shown)
+            .contains("#1 <- TEMPFAIL\n#1 <- ?? no frame, 2 bytes \"\\0\\0\" (cut off)\n"),
+        "{shown}"
+    );
     assert!(
         shown.contains("!! the milter takes nothing more: "),
         "{shown}"

@@ -16,8 +16,6 @@ enum At {
     /// Nothing is to be ended or left out.
     #[default]
     Free,
-    /// It was told of a message that it did not decide.
-    Open,
     /// It decided a message that was not decided here.
     Decided,
     /// It decided the session, which was not decided here.
@@ -25,11 +23,6 @@ enum At {
 }
 
 impl Course {
-    /// Whether it must be told if another message begins.
-    pub(super) fn is_open(&self) -> bool {
-        self.at == At::Open
-    }
-
     /// Whether the MTA would say so to this filter.
     pub(super) fn takes(&mut self, command: &Command) -> bool {
         let is_decided = self.at == At::Decided;
@@ -48,9 +41,9 @@ impl Course {
                 true
             }
             // A message that it decided needs no other end (C79).
-            Command::Abort => {
+            Command::Abort if is_decided => {
                 self.at = At::Free;
-                !is_decided
+                false
             }
             Command::Body(_) if self.is_skipping => false,
             _ => !is_decided,
@@ -65,8 +58,8 @@ impl Course {
         };
         let goes_on = matches!(reply, None | Some(Reply::Continue | Reply::Skip));
         let is_decision = match stage {
-            Stage::Connect | Stage::Helo | Stage::Unknown => false,
-            Stage::EndOfMessage => true,
+            // No message is open there, or it is over anyway.
+            Stage::Connect | Stage::Helo | Stage::Unknown | Stage::EndOfMessage => false,
             // A refused recipient or DATA leaves the message open (Q24).
             Stage::Rcpt | Stage::Data => matches!(reply, Some(Reply::Accept | Reply::Discard)),
             _ => !goes_on,
@@ -75,12 +68,8 @@ impl Course {
         self.is_skipping = !is_same && matches!(reply, Some(Reply::Skip));
         if !is_same && (is_of_session || matches!(reply, Some(Reply::Shutdown))) {
             self.at = At::Over;
-        } else if stage.is_of_message() {
-            self.at = match (is_decision, is_same || stage == Stage::EndOfMessage) {
-                (false, _) => At::Open,
-                (true, true) => At::Free,
-                (true, false) => At::Decided,
-            };
+        } else if !is_same && is_decision {
+            self.at = At::Decided;
         }
     }
 }

@@ -104,10 +104,6 @@ impl Player<'_> {
         exchange: &Exchange<'_>,
         command: &Command,
     ) -> Result<Vec<Reply>, &'static str> {
-        if matches!(command, Command::Mail(_)) && self.course.is_open() {
-            // What was recorded had decided the message, and was told no end of it (C79).
-            self.send(&Said::frame(Command::Abort.code(), "")).await?;
-        }
         match self.adapted(exchange, command) {
             Some(said) => self.send(&said).await?,
             None => self.send(exchange.said).await?,

@@ -1,5 +1,7 @@
 //! Recordings come out of files as they went in, and what is replayed is compared.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +14,8 @@ use tower::service_fn;
 use super::*;
 use crate::testing::{Mail, MockMta, MtaProfile};
 use crate::{
-    Actions, Agreement, Event, Message, Needs, PeerAddr, Router, Sender, SmtpReply, Stage, message,
-    serve_connection,
+    Actions, Agreement, Event, Message, Needs, PeerAddr, Router, Sender, SmtpReply, Stage, Verdict,
+    message, serve_connection,
 };
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
@@ -318,13 +320,16 @@ async fn another_agreement_is_a_difference_and_no_hang() {
                     assert!(shown.contains(", the negotiation:\n"), "{shown}");
                 }
             }
+            let few = recording.replay(nothing()).ignore_negotiation().await;
             for same in [
                 recording.replay(silent()).ignore_negotiation().await,
                 recording.replay(all()).ignore_negotiation().await,
-                recording.replay(nothing()).ignore_negotiation().await,
+                few.clone(),
             ] {
                 same.assert_same();
             }
+            // The offer, and the end of both mails.
+            assert_eq!(few.answers(), 3, "{few}");
         }
     }
 }
@@ -400,6 +405,44 @@ async fn other_verdicts_do_not_put_the_filter_out_of_step() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_skips_sees_no_more_of_the_body() {
+    let filter = |skips: bool| {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        let filter = service_fn(move |request: Request| {
+            let count = Arc::clone(&count);
+            async move {
+                Ok::<_, BoxError>(match request.event() {
+                    Event::Negotiate(_) => Response::needs(Needs::all().skip()),
+                    Event::Body(_) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        let skip = Response::from(Verdict::Skip);
+                        if skips { skip } else { Response::proceed() }
+                    }
+                    _ => Response::proceed(),
+                })
+            }
+        });
+        (filter, seen)
+    };
+    // Three pieces.
+    let mail = Mail::new().body(vec![b'x'; 150_000]);
+    let recording = record(MtaProfile::postfix(), filter(false).0, &[mail]).await;
+    let all = recording.replay(filter(false).0).await.answers();
+    let (skips, seen) = filter(true);
+    let replayed = recording.replay(skips).await;
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+    assert_eq!(replayed.answers(), all - 2, "it is not asked of the others");
+    let [difference] = replayed.differences() else {
+        panic!("{replayed}");
+    };
+    assert_eq!(
+        (difference.recorded(), difference.answered()),
+        (&["continue".to_owned()][..], &["skip".to_owned()][..])
+    );
 }
 
 #[tokio::test(start_paused = true)]
