@@ -73,6 +73,7 @@ fn each_tells_what_it_cannot_use() {
     fs::write(&broken, "# fine\nnonsense here\n").unwrap();
     fs::write(&empty, "\n").unwrap();
     let below_a_file = path("empty/archive");
+    let socket = format!("unix:{}", path("socket"));
     let [add_headers, archive, disclaimer, reject_list, stack, ..] = PROGRAMS;
     for (program, args, wanted) in [
         (
@@ -107,8 +108,13 @@ fn each_tells_what_it_cannot_use() {
         ),
         (
             TRACE,
-            &["--to", "unix:/x", "--record", &empty],
+            &["--listen", &socket, "--to", "unix:/x", "--record", &empty],
             "empty: File exists",
+        ),
+        (
+            TRACE,
+            &["--listen", &socket, "--to", &socket],
+            "/socket is where this listens",
         ),
         (TRACE, &["--show", &missing], "missing: No such file"),
         (

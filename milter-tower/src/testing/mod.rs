@@ -44,6 +44,11 @@
 //! + X-Spam: NO
 //! ```
 //!
+//! # Recordings
+//!
+//! What a mail server and a milter said to each other in production can be [recorded](recording), and
+//! [replayed](Recording::replay) before a filter.
+//!
 //! # Nasty mails
 //!
 //! Real mail has broken filters with what nobody thinks of. [`nasty_mails`] has some ninety of such,

@@ -92,8 +92,12 @@ async fn run(args: Args) -> Result<(), BoxError> {
     }
     // The command line is refused without it.
     let to = args.to.ok_or("--to is missing")?;
-    let recorder = args.record.as_deref().map(create).transpose()?;
     let listeners = args.listen.listen().await?;
+    if listeners.addresses().any(|address| address == to) {
+        return Err(format!("{to} is where this listens: it would pass on to itself").into());
+    }
+    // Made only when nothing else is in the way: what is there is not written over.
+    let recorder = args.record.as_deref().map(create).transpose()?;
     for address in listeners.addresses() {
         eprintln!("listening at {address}, passing on to {to}; Ctrl-C ends it");
     }

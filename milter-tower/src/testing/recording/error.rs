@@ -57,6 +57,9 @@ pub enum LineError {
         /// The byte.
         u8,
     ),
+    /// The file ends within it.
+    #[error("the file ends within it, before its LF: part of the recording is missing")]
+    NoEnd,
     /// Something stands behind the end.
     #[error("something stands behind the end of what a side said")]
     Left,

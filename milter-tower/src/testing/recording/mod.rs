@@ -53,7 +53,8 @@
 //!
 //! Nothing is left out or changed, so that bytes read from a file are those that were sent. A
 //! recording so holds all of the mail and its envelope, and what the MTA told of who is logged in:
-//! keep it as you would keep the mail.
+//! keep it as you would keep the mail. Lengths are not written, so that texts can be changed with an
+//! editor.
 
 mod compare;
 mod course;
@@ -116,11 +117,13 @@ impl Recording {
     ///
     /// It is no recording; with the number of the first wrong line.
     pub fn from_bytes(text: &[u8]) -> Result<Self, RecordingError> {
-        let mut lines = text.split(|byte| *byte == b'\n').zip(1..);
-        let first = lines.next().map(|(line, _)| line).unwrap_or_default();
-        check_first(first)?;
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').zip(1..);
+        check_first(lines.next().map(|(line, _)| line).unwrap_or_default())?;
         let mut recording = Self::default();
         for (line, at) in lines {
+            // Else what is missing of it would be taken for what was never said.
+            let line = line.strip_suffix(b"\n");
+            let line = line.ok_or(RecordingError::line(at, LineError::NoEnd))?;
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
@@ -209,7 +212,7 @@ impl fmt::Display for Recording {
 }
 
 fn check_first(line: &[u8]) -> Result<(), RecordingError> {
-    let line = std::str::from_utf8(line).unwrap_or_default();
+    let line = std::str::from_utf8(line).unwrap_or_default().trim_end();
     let (name, version) = line.split_once(' ').unwrap_or_default();
     match version.parse() {
         Ok(VERSION) if name == NAME => Ok(()),

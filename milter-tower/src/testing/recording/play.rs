@@ -89,6 +89,8 @@ impl Player<'_> {
                 self.course.follow(command, reply.as_ref(), is_same);
                 ControlFlow::Continue(())
             }
+            // Nor did the milter that was recorded answer.
+            Err(_) if !exchange.is_whole => ControlFlow::Break(()),
             Err(why) => {
                 self.played.is_cut = true;
                 let recorded = lines(command, &exchange.replies, exchange.had_space, self.ignored);

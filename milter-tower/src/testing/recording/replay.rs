@@ -159,7 +159,7 @@ impl Replayed {
         &self.failures
     }
 
-    /// Asserts that the filter answered as recorded.
+    /// Asserts that the filter was asked something, and answered as recorded.
     ///
     /// # Panics
     ///
@@ -167,6 +167,7 @@ impl Replayed {
     #[track_caller]
     pub fn assert_same(&self) {
         assert!(self.is_same(), "{self}");
+        assert!(self.answers > 0, "the recording asks a filter nothing");
     }
 }
 

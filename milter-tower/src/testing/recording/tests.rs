@@ -100,7 +100,7 @@ fn a_length_that_no_frame_has_is_out_of_step() {
 #[test]
 fn wrong_lines_are_told_by_their_number() {
     let wrong = |lines: &str| {
-        let read: Result<Recording, _> = format!("milter-recording 1\n# so\n\n{lines}").parse();
+        let read: Result<Recording, _> = format!("milter-recording 1\n# so\n\n{lines}\n").parse();
         read.unwrap_err().to_string()
     };
     for (line, what) in [
@@ -130,6 +130,10 @@ fn wrong_lines_are_told_by_their_number() {
         ("", "line 1: this is no recording"),
         ("From: somebody\n", "line 1: this is no recording"),
         ("milter-recording 2\n", "line 1: version 2 of the format"),
+        (
+            "milter-recording 1\n1 0.000000 > M <a",
+            "line 2: the file ends within it",
+        ),
     ] {
         let error = text.parse::<Recording>().unwrap_err().to_string();
         assert!(error.starts_with(what), "{text:?}: {error}");
@@ -472,6 +476,8 @@ async fn a_filter_that_hangs_or_fails_is_told() {
         })
     });
     let replayed = recording.replay(refuses).await;
+    let recorded = record(MtaProfile::postfix(), refuses, &mails()).await;
+    assert!(recorded.replay(refuses).await.is_same());
     let shown = replayed.to_string();
     assert!(
         shown.contains("  + (the filter's server closed the connection)\n"),
@@ -491,8 +497,15 @@ async fn where_a_recording_ends_there_is_nothing_to_compare() {
         let cut: Recording = all[..end].iter().cloned().collect();
         let replayed = cut.replay(filter("hi")).await;
         // Part of the changes of a message is no answer yet.
-        replayed.assert_same();
+        assert!(replayed.is_same(), "{end}: {replayed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "the recording asks a filter nothing")]
+async fn a_test_that_tests_nothing_fails() {
+    let recording: Recording = "milter-recording 1\n".parse().unwrap();
+    recording.replay(filter("hi")).await.assert_same();
 }
 
 #[tokio::test(start_paused = true)]
