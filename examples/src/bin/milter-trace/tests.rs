@@ -191,6 +191,13 @@ fn what_looks_like_a_frame_out_of_step_is_none() {
 }
 
 #[test]
+fn nothing_turns_the_text_around() {
+    // Right-to-left override, a zero-width space, C1's CSI.
+    let shown = style::Escaped("ä\u{202e}\u{200b}\u{9b}2J'\"".as_bytes()).to_string();
+    assert_eq!(shown, r#"ä\u{202e}\u{200b}\u{9b}2J'\""#);
+}
+
+#[test]
 fn connections_come_and_go() {
     let mut transcript = transcript();
     let peer = PeerAddr::Inet(([127, 0, 0, 1], 4711).into());
