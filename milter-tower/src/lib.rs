@@ -64,7 +64,7 @@
 //!
 //! | feature | what it adds | where |
 //! | --- | --- | --- |
-//! | `testing` | mails, a mail server in small, assertions: for `[dev-dependencies]` | `testing`, `assert_*` |
+//! | `testing` | mails, a mail server in small, recordings, assertions: for `[dev-dependencies]` | `testing`, `assert_*` |
 //! | `mail-parser` | the MIME structure of messages | `Message::parse`, `mail_parser` |
 //! | `systemd` | sockets from systemd, and telling it how the service does | `Listeners::from_systemd`, `Serve::notify_systemd` |
 //!

@@ -44,6 +44,11 @@
 //! + X-Spam: NO
 //! ```
 //!
+//! # Recordings
+//!
+//! What a mail server and a milter said to each other in production can be [recorded](recording), and
+//! [replayed](Recording::replay) before a filter.
+//!
 //! # Nasty mails
 //!
 //! Real mail has broken filters with what nobody thinks of. [`nasty_mails`] has some ninety of such,
@@ -71,6 +76,7 @@ mod letter;
 mod mail;
 mod mta;
 mod profile;
+pub mod recording;
 mod show;
 mod smtp_session;
 mod survive;
@@ -85,5 +91,6 @@ pub(crate) use self::failures::Failures;
 pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
+pub use self::recording::Recording;
 pub use self::smtp_session::SmtpSession;
 pub use self::survive::survives;

@@ -2,3 +2,4 @@
 
 mod descriptors;
 mod systemd;
+mod trace;
