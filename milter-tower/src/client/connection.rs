@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use milter_core::client::{Answer, Config, Failure, Heard, SendError};
+use milter_core::client::{Answer, Config, Failure, SendError};
 use milter_core::macros::names;
 use milter_core::{
     Agreement, Command, Connect, Header, Helo, Modification, OfferReply, Recipient, Sender,
@@ -88,6 +88,10 @@ pub struct Connection<IO = Stream> {
     name: Arc<str>,
     pub(super) settings: Settings,
     values: Values,
+    has_client: bool,
+    has_greeted: bool,
+    /// Where the milter decided something last.
+    decided_at: Option<Stage>,
 }
 
 impl<IO> Connection<IO> {
@@ -153,6 +157,34 @@ impl<IO> Connection<IO> {
         &mut self.link
     }
 
+    /// A header as the milter is shown it.
+    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header: without one space
+    pub(super) fn shown(&self, header: Header) -> Header {
+        let value = header.value_bytes();
+        match value.first() {
+            Some(b' ') if !self.agreement().leading_space() => {
+                Header::new(header.name_bytes(), value.slice(1..))
+            }
+            _ => header,
+        }
+    }
+
+    /// Whether a client has connected in this SMTP session.
+    pub(super) fn has_client(&self) -> bool {
+        self.has_client
+    }
+
+    /// Whether it has said HELO.
+    pub(super) fn has_greeted(&self) -> bool {
+        self.has_greeted
+    }
+
+    /// The verdict that ended the SMTP session for the milter, and where.
+    pub(super) fn decided_session(&self) -> Option<(Stage, Verdict)> {
+        let verdict = self.link.session().decided_session()?;
+        Some((self.decided_at?, verdict.clone()))
+    }
+
     fn error(&self, stage: Option<Stage>, kind: ClientErrorKind) -> ClientError {
         ClientError::new(&self.name, stage, kind)
     }
@@ -184,6 +216,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             name,
             settings,
             values: Values::default(),
+            has_client: false,
+            has_greeted: false,
+            decided_at: None,
         };
         if let Err(error) = this.link.offer() {
             return Err(this.send_error(None, error));
@@ -283,15 +318,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// # Errors
     ///
     /// As with [`connect`](Self::connect).
-    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header
     pub async fn header(&mut self, header: Header) -> Result<Answer, ClientError> {
-        let value = header.value_bytes();
-        let header = match value.first() {
-            Some(b' ') if !self.agreement().leading_space() => {
-                Header::new(header.name_bytes(), value.slice(1..))
-            }
-            _ => header,
-        };
+        let header = self.shown(header);
         self.ask(Stage::Header, Command::Header(header)).await
     }
 
@@ -366,11 +394,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     ///
     /// As with [`connect`](Self::connect).
     pub async fn end(&mut self) -> Result<Answer, ClientError> {
-        let answer = self
-            .ask(Stage::EndOfMessage, Command::EndOfMessage(Bytes::new()))
-            .await;
-        self.end_message();
-        answer
+        self.ask(Stage::EndOfMessage, Command::EndOfMessage(Bytes::new()))
+            .await
     }
 
     /// The message is given up, or was refused. The milter is told if it has to be.
@@ -381,7 +406,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     ///
     /// A reply is due, or the milter fails or has failed.
     pub async fn abort(&mut self) -> Result<(), ClientError> {
-        self.check(None)?;
+        if self.link.session().owes_abort() {
+            self.check(None)?;
+        }
         self.link
             .abort()
             .map_err(|error| self.send_error(None, error))?;
@@ -415,7 +442,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.link
             .quit_new_connection()
             .map_err(|error| self.send_error(None, error))?;
-        self.values.end(MacroScope::Session);
+        self.values = Values::default();
+        (self.has_client, self.has_greeted) = (false, false);
         self.write(None).await
     }
 
@@ -457,35 +485,49 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         Ok(())
     }
 
+    /// A step. Where the milter has nothing to say, what it said before holds.
     async fn ask(&mut self, stage: Stage, command: Command) -> Result<Answer, ClientError> {
-        self.ask_with(stage, command, |_| ()).await
-    }
-
-    async fn ask_with(
-        &mut self,
-        stage: Stage,
-        command: Command,
-        meanwhile: impl FnMut(Heard),
-    ) -> Result<Answer, ClientError> {
-        self.check(Some(stage))?;
         // The end of the message forgets it.
         let before = self.decided().filter(|_| stage == Stage::EndOfMessage);
         let before = before.cloned();
+        if let Some(answer) = self.put(command).await? {
+            return Ok(answer);
+        }
+        let decided = before.or_else(|| self.decided().cloned());
+        Ok(Answer::new(stage, decided.unwrap_or(Verdict::Continue)))
+    }
+
+    /// A step, and the milter's answer if it gives one.
+    pub(super) async fn put(&mut self, command: Command) -> Result<Option<Answer>, ClientError> {
+        let stage = command.stage();
+        let begins = matches!(stage, Some(Stage::Mail | Stage::Helo));
+        let session = self.link.session();
+        if session.decided_session().is_none() && (session.decided().is_none() || begins) {
+            // What came unasked would be taken for the answer.
+            self.check(stage)?;
+        }
+        self.values.note(&command);
         let values = &self.values;
         let told = self.link.tell(command, |name| values.get(name));
-        told.map_err(|error| self.send_error(Some(stage), error))?;
+        told.map_err(|error| self.send_error(stage, error))?;
         self.values.end(MacroScope::Step);
-        match self.link.hear(meanwhile).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => {
-                if self.link.is_piled_up() {
-                    self.write(Some(stage)).await?;
-                }
-                let decided = before.or_else(|| self.decided().cloned());
-                Ok(Answer::new(stage, decided.unwrap_or(Verdict::Continue)))
-            }
-            Err(failure) => Err(self.failed(Some(stage), failure)),
+        match stage {
+            Some(Stage::Connect) => self.has_client = true,
+            Some(Stage::Helo) => self.has_greeted = true,
+            _ => {}
         }
+        let heard = self.link.hear(|_| ()).await;
+        let answer = heard.map_err(|failure| self.failed(stage, failure))?;
+        if answer.is_none() && self.link.is_piled_up() {
+            self.write(stage).await?;
+        }
+        if self.decided().is_some() && answer.is_some() {
+            self.decided_at = stage;
+        }
+        if stage == Some(Stage::EndOfMessage) {
+            self.end_message();
+        }
+        Ok(answer)
     }
 
     async fn write(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {

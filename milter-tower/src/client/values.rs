@@ -1,7 +1,8 @@
 //! What an MTA knows, by the names of macros.
 
 use bytes::Bytes;
-use milter_core::Text;
+use milter_core::macros::names as n;
+use milter_core::{Command, Connect, Recipient, Sender, Text};
 
 /// How long the value of a macro holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,9 +16,15 @@ pub enum MacroScope {
     Session,
 }
 
-/// Values, each with its scope. What holds for less long stands for what holds longer.
+/// Values, each with its scope. What holds for less long stands for what holds longer, and what
+/// was set for what is known from the steps themselves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Values(Vec<Value>);
+pub(crate) struct Values {
+    set: Vec<Value>,
+    client: Option<Connect>,
+    sender: Option<Sender>,
+    recipient: Option<Recipient>,
+}
 
 #[derive(Clone, Debug)]
 struct Value {
@@ -30,9 +37,9 @@ impl Values {
     pub(crate) fn set(&mut self, scope: MacroScope, name: &[u8], value: Bytes) {
         let name = bare(name);
         let same = |it: &&mut Value| it.scope == scope && it.name == name;
-        match self.0.iter_mut().find(same) {
+        match self.set.iter_mut().find(same) {
             Some(it) => it.is = value,
-            None => self.0.push(Value {
+            None => self.set.push(Value {
                 name: Bytes::copy_from_slice(name),
                 scope,
                 is: value,
@@ -41,18 +48,57 @@ impl Values {
     }
 
     pub(crate) fn unset(&mut self, name: &[u8]) {
-        self.0.retain(|it| it.name != bare(name));
+        self.set.retain(|it| it.name != bare(name));
     }
 
     /// Forgets what holds no longer than this.
     pub(crate) fn end(&mut self, scope: MacroScope) {
-        self.0.retain(|it| it.scope > scope);
+        self.set.retain(|it| it.scope > scope);
+        self.recipient = None;
+        if scope >= MacroScope::Message {
+            self.sender = None;
+        }
     }
 
     pub(crate) fn get(&self, name: Text<'_>) -> Option<Bytes> {
         let name = bare(name.as_bytes());
-        let known = self.0.iter().filter(|it| it.name == name);
-        known.min_by_key(|it| it.scope).map(|it| it.is.clone())
+        let set = self.set.iter().filter(|it| it.name == name);
+        let set = set.min_by_key(|it| it.scope);
+        set.map(|it| it.is.clone()).or_else(|| self.known(name))
+    }
+
+    /// Takes note of what a step says.
+    pub(crate) fn note(&mut self, command: &Command) {
+        match command {
+            Command::Connect(client) => self.client = Some(client.clone()),
+            Command::Mail(sender) => self.sender = Some(sender.clone()),
+            Command::Rcpt(recipient) => self.recipient = Some(recipient.clone()),
+            _ => {}
+        }
+    }
+
+    // Postfix smtpd_milter.c smtpd_milter_eval
+    fn known(&self, name: &[u8]) -> Option<Bytes> {
+        let is = |macro_name: &str| bare(macro_name.as_bytes()) == name;
+        if let Some(client) = &self.client {
+            let (host, at) = (client.host(), client.client());
+            if is(n::CLIENT) {
+                return Some(format!("{host} [{at}]").into());
+            } else if is(n::CLIENT_NAME) {
+                return Some(Bytes::copy_from_slice(&host));
+            } else if is(n::CLIENT_ADDR) {
+                return at.ip().map(|ip| ip.to_string().into());
+            } else if is(n::CLIENT_PORT) {
+                return at.port().map(|port| port.to_string().into());
+            }
+        }
+        match (&self.sender, &self.recipient) {
+            (Some(sender), _) if is(n::MAIL_ADDR) => {
+                Some(Bytes::copy_from_slice(&sender.mailbox()))
+            }
+            (_, Some(to)) if is(n::RCPT_ADDR) => Some(Bytes::copy_from_slice(&to.mailbox())),
+            _ => None,
+        }
     }
 }
 
