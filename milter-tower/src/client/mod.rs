@@ -15,6 +15,7 @@ pub(crate) mod link;
 pub(crate) mod lists;
 pub(crate) mod mail;
 mod outcome;
+mod steps;
 mod timeouts;
 mod values;
 pub(crate) mod words;

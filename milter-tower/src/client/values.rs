@@ -21,9 +21,8 @@ pub enum MacroScope {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
     set: Vec<Value>,
-    client: Option<Connect>,
-    sender: Option<Sender>,
-    recipient: Option<Recipient>,
+    client: Fact,
+    sender: Fact,
 }
 
 #[derive(Clone, Debug)]
@@ -54,49 +53,71 @@ impl Values {
     /// Forgets what holds no longer than this.
     pub(crate) fn end(&mut self, scope: MacroScope) {
         self.set.retain(|it| it.scope > scope);
-        self.recipient = None;
         if scope >= MacroScope::Message {
-            self.sender = None;
+            self.sender = Fact::Nothing;
         }
     }
 
-    pub(crate) fn get(&self, name: Text<'_>) -> Option<Bytes> {
+    pub(crate) fn get(&self, name: Text<'_>, now: &Fact) -> Option<Bytes> {
         let name = bare(name.as_bytes());
         let set = self.set.iter().filter(|it| it.name == name);
-        let set = set.min_by_key(|it| it.scope);
-        set.map(|it| it.is.clone()).or_else(|| self.known(name))
+        let set = set.min_by_key(|it| it.scope).map(|it| it.is.clone());
+        set.or_else(|| now.get(name))
+            .or_else(|| self.client.get(name))
+            .or_else(|| self.sender.get(name))
     }
 
-    /// Takes note of what a step says.
-    pub(crate) fn note(&mut self, command: &Command) {
+    /// A step is done, which said this.
+    pub(crate) fn note(&mut self, fact: Fact) {
+        self.end(MacroScope::Step);
+        match fact {
+            Fact::Client(_) => self.client = fact,
+            Fact::Sender(_) => self.sender = fact,
+            Fact::Recipient(_) | Fact::Nothing => {}
+        }
+    }
+}
+
+/// What a step says that is a macro's value, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Fact {
+    #[default]
+    Nothing,
+    Client(Connect),
+    Sender(Sender),
+    Recipient(Recipient),
+}
+
+impl Fact {
+    pub(crate) fn of(command: &Command) -> Self {
         match command {
-            Command::Connect(client) => self.client = Some(client.clone()),
-            Command::Mail(sender) => self.sender = Some(sender.clone()),
-            Command::Rcpt(recipient) => self.recipient = Some(recipient.clone()),
-            _ => {}
+            Command::Connect(client) => Self::Client(client.clone()),
+            Command::Mail(sender) => Self::Sender(sender.clone()),
+            Command::Rcpt(recipient) => Self::Recipient(recipient.clone()),
+            _ => Self::Nothing,
         }
     }
 
     // Postfix smtpd_milter.c smtpd_milter_eval
-    fn known(&self, name: &[u8]) -> Option<Bytes> {
-        let is = |macro_name: &str| bare(macro_name.as_bytes()) == name;
-        if let Some(client) = &self.client {
-            let (host, at) = (client.host(), client.client());
-            if is(n::CLIENT) {
-                return Some(format!("{host} [{at}]").into());
-            } else if is(n::CLIENT_NAME) {
-                return Some(Bytes::copy_from_slice(&host));
-            } else if is(n::CLIENT_ADDR) {
-                return at.ip().map(|ip| ip.to_string().into());
-            } else if is(n::CLIENT_PORT) {
-                return at.port().map(|port| port.to_string().into());
+    fn get(&self, name: &[u8]) -> Option<Bytes> {
+        let is = |other: &str| bare(other.as_bytes()) == name;
+        match self {
+            Self::Client(client) => {
+                let (host, at) = (client.host(), client.client());
+                if is(n::CLIENT) {
+                    Some(format!("{host} [{at}]").into())
+                } else if is(n::CLIENT_NAME) {
+                    Some(Bytes::copy_from_slice(&host))
+                } else if is(n::CLIENT_ADDR) {
+                    at.ip().map(|ip| ip.to_string().into())
+                } else if is(n::CLIENT_PORT) {
+                    at.port().map(|port| port.to_string().into())
+                } else {
+                    None
+                }
             }
-        }
-        match (&self.sender, &self.recipient) {
-            (Some(sender), _) if is(n::MAIL_ADDR) => {
-                Some(Bytes::copy_from_slice(&sender.mailbox()))
-            }
-            (_, Some(to)) if is(n::RCPT_ADDR) => Some(Bytes::copy_from_slice(&to.mailbox())),
+            Self::Sender(from) if is(n::MAIL_ADDR) => Some(Bytes::copy_from_slice(&from.mailbox())),
+            Self::Recipient(to) if is(n::RCPT_ADDR) => Some(Bytes::copy_from_slice(&to.mailbox())),
             _ => None,
         }
     }
