@@ -7,7 +7,7 @@ use milter_core::{
 
 use super::entry::Said;
 use super::exchange::Answered;
-use crate::testing::show::{Cut, Edit, Line, Path};
+use crate::show::{Cut, Edit, Line, Path};
 
 /// What is not compared.
 #[derive(Clone, Debug, Default)]

@@ -191,7 +191,7 @@ impl fmt::Display for Replayed {
             write!(f, "{difference}")?;
         }
         for failure in failures {
-            let failure = crate::testing::show::Line(failure.as_bytes());
+            let failure = crate::show::Line(failure.as_bytes());
             writeln!(f, "the filter failed: {failure}")?;
         }
         Ok(())
