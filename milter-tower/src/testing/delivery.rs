@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use milter_core::{Modification, Recipient, Sender, SmtpReply, Stage, Text, Verdict, edit};
 
-use super::show;
+use super::{Step, show};
 use crate::Headers;
 
 /// What became of a mail: what the filter answered, what it changed, and the message as the MTA
@@ -37,11 +37,15 @@ pub struct Delivery {
     /// What the filter answered, in order. Of its answers to single headers and pieces of the body
     /// only those that do not just go on.
     pub answers: Vec<Answer>,
+    /// Each step that the MTA took, in order, with how the filter met it and how long that took.
+    pub steps: Vec<Step>,
     /// How the filter failed, if it did: at which event, and what the server would log of it. The
     /// MTA got the failure verdict then, unless no answer was due.
     pub failures: Vec<String>,
     /// The modifications that the filter asked for, in the order in which they were sent.
     pub edits: Vec<Modification>,
+    /// The message as it was without the filter's modifications.
+    pub before: Delivered,
     /// The message: as it would be delivered, or if it is not, as it was when that was decided.
     pub message: Delivered,
 }
@@ -53,8 +57,10 @@ impl Delivery {
             fate: Fate::Accepted,
             ended_at: None,
             answers: Vec::new(),
+            steps: Vec::new(),
             failures: Vec::new(),
             edits: Vec::new(),
+            before: message.clone().into(),
             message: message.into(),
         }
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
-use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
+use milter_core::{Command, MacroSet, MacroStage, Reply, Stage, Text, Verdict};
 use tokio::time::Instant;
 
-use super::MtaProfile;
 use super::mail::copied;
 use super::profile::Kind;
 use super::values::Values;
 use super::wire::Wire;
+use super::{MtaProfile, Negotiation};
 use crate::clock::after;
 
 /// An MTA and a filter at both ends of a wire.
@@ -23,10 +23,22 @@ pub(super) struct Dialogue {
     wire: Option<Wire>,
     /// Why there is no filter.
     failure: Option<String>,
+    pub(super) negotiation: Negotiation,
+    /// What passed at the last step.
+    pub(super) passed: Passed,
     /// The filter answered to go on at MAIL.
     passed_mail: bool,
     /// Parts of the message were told.
     in_content: bool,
+}
+
+/// What passed at one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passed {
+    /// The filter was told.
+    pub(super) told: bool,
+    /// How often it said that it is still at work.
+    pub(super) progress: u32,
 }
 
 impl Dialogue {
@@ -46,11 +58,16 @@ impl Dialogue {
             session: Session::new(config),
             wire,
             failure,
+            negotiation: Negotiation::default(),
+            passed: Passed::default(),
             passed_mail: false,
             in_content: false,
         };
         if this.wire.is_some() {
-            if let Err(failure) = this.negotiate().await {
+            let began = Instant::now();
+            let agreed = this.negotiate().await;
+            this.negotiation.took = began.elapsed();
+            if let Err(failure) = agreed {
                 this.fail(failure).await;
             }
         }
@@ -59,6 +76,9 @@ impl Dialogue {
 
     async fn negotiate(&mut self) -> Result<(), Failure> {
         if let Ok(offer) = self.session.offer() {
+            if let Command::Negotiate(offer) = &offer {
+                self.negotiation.offer = Some(*offer);
+            }
             self.write([offer]).await?;
             self.hear().await?;
         }
@@ -84,6 +104,7 @@ impl Dialogue {
         stage: Stage,
         command: Command,
     ) -> Result<Option<client::Answer>, String> {
+        self.passed = Passed::default();
         if let Some(why) = &self.failure {
             return Err(why.clone());
         }
@@ -108,6 +129,7 @@ impl Dialogue {
             Err(SendError::Failed(failure)) => return Err(self.fail(failure).await),
             Err(error) => panic!("a step that cannot be taken: {error}"),
         };
+        self.passed.told = !frames.is_empty();
         let heard = async {
             let macros = (!frames.is_empty() || is_told && self.tells_macros_of(stage))
                 .then(|| self.macro_set(code))
@@ -230,9 +252,13 @@ impl Dialogue {
         loop {
             let wire = self.wire.as_mut().ok_or(Failure::ConnectionLost)?;
             let reply = wire.next(what, time, until).await?;
+            if let Reply::Negotiate(answer) = &reply {
+                self.negotiation.answer = Some(answer.clone());
+            }
             match self.session.receive(reply)? {
                 Heard::Answer(answer) => return Ok(Some(answer)),
                 Heard::Agreed => return Ok(None),
+                Heard::Progress => self.passed.progress = self.passed.progress.saturating_add(1),
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use milter_core::{Header, Modification, Recipient, Sender, Stage, Verdict, edit}
 
 use super::profile::{MtaProfile, reply};
 use super::values::{HOST, Values};
-use super::{Answer, Delivery, Fate};
+use super::{Answer, Delivery, Fate, Step};
 
 /// What has come of a message, and what was said to it.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(super) struct Letter {
     headers: Vec<Header>,
     body: BytesMut,
     answers: Vec<Answer>,
+    pub(super) steps: Vec<Step>,
     edits: Vec<Modification>,
     end: Option<(Stage, Fate)>,
 }
@@ -81,6 +82,7 @@ impl Letter {
             .into_iter()
             .fold(mail, edit::Mail::with_recipient);
         let mut mail = self.headers.into_iter().fold(mail, edit::Mail::with_header);
+        let before = mail.clone();
         let mut end = self.end;
         if matches!(end, None | Some((_, Fate::Accepted))) {
             if let Err(refused) = mail.apply(&self.edits, leading_space) {
@@ -91,7 +93,9 @@ impl Letter {
             }
         }
         let mut delivery = Delivery::new(mail);
+        delivery.before = before.into();
         delivery.answers = self.answers;
+        delivery.steps = self.steps;
         delivery.edits = self.edits;
         if let Some((stage, fate)) = end {
             delivery.end(stage, fate);

@@ -73,6 +73,7 @@ mod mta;
 mod profile;
 mod show;
 mod smtp_session;
+mod step;
 mod survive;
 #[cfg(test)]
 mod tests;
@@ -86,4 +87,7 @@ pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
 pub use self::smtp_session::SmtpSession;
+pub use self::step::{Negotiation, Reaction, Step};
 pub use self::survive::survives;
+#[doc(no_inline)]
+pub use milter_core::client::Failure;
