@@ -1,4 +1,5 @@
 //! Filters as processes: what the system around them gives and takes.
 
+mod check;
 mod descriptors;
 mod systemd;
