@@ -64,14 +64,10 @@ mod assert;
 pub mod check;
 mod corpus;
 mod deliver;
-mod delivery;
 mod dialogue;
 mod failures;
-mod letter;
-mod mail;
 mod mta;
 mod profile;
-mod show;
 mod smtp_session;
 mod step;
 mod survive;
@@ -81,13 +77,14 @@ mod values;
 mod wire;
 
 pub use self::corpus::{NastyMail, nasty_mails};
-pub use self::delivery::{Answer, Delivered, Delivery, Fate};
 pub(crate) use self::failures::Failures;
-pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
 pub use self::smtp_session::SmtpSession;
 pub use self::step::{Negotiation, Reaction, Step};
 pub use self::survive::survives;
 #[doc(no_inline)]
-pub use milter_core::client::Failure;
+pub use crate::client::Failure;
+use crate::client::mail;
+#[doc(inline)]
+pub use crate::client::{Delivered, Fate, Mail, Outcome as Delivery, StageAnswer as Answer};

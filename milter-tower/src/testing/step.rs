@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use milter_core::{Command, Offer, OfferReply, Stage, Text, Verdict};
 
-use super::show;
+use crate::show;
 
 /// One step of an SMTP session: what the MTA had to tell, and how the filter met it.
 ///
