@@ -205,7 +205,8 @@ Exit codes:
   74  what is to be shown cannot be written
   75  the milter did not answer in time
   76  the milter broke the protocol, or closed the connection
-Of several mails the highest code counts. With --bench it is 0 if each message got a verdict.";
+Of several mails the highest code counts. With --bench it is 0 if each message got a verdict,
+whichever it is unless --expect says one.";
 
 impl Args {
     /// The mail server that is played.
