@@ -44,6 +44,32 @@ fn each_tells_how_it_is_used() {
 }
 
 #[test]
+fn the_checker_tells_how_it_is_used() {
+    let program = env!("CARGO_BIN_EXE_milter-check");
+    let (code, said) = run(program, &["--help"]);
+    assert_eq!(code, Some(0), "{said}");
+    for wanted in [
+        "Usage: milter-check [OPTIONS] <ADDRESS> [FILE]...",
+        "The client that sends the mail:",
+        "What is shown:",
+        "--bench <N>",
+        "Examples:",
+        "Exit codes:",
+        "  69  the milter cannot be connected to",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let (code, said) = run(program, &["--version"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("milter-check 0."), "{said}");
+    for args in [&[][..], &["127.0.0.1:1", "--client", "nobody"], &["10025"]] {
+        let (code, said) = run(program, args);
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+        assert!(said.starts_with("error: "), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_told_as_such() {
     for (program, args) in [
         (PROGRAMS[0], &[][..]),

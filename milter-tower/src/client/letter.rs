@@ -14,6 +14,8 @@ pub(crate) struct Letter {
     headers: Vec<Header>,
     body: Bytes,
     answers: Vec<StageAnswer>,
+    #[cfg(feature = "testing")]
+    pub(crate) steps: Vec<crate::testing::Step>,
     edits: Vec<Modification>,
     end: Option<(Stage, Fate)>,
     /// What holds it back, if its filter did not.
@@ -101,6 +103,7 @@ impl Letter {
             .into_iter()
             .fold(mail, edit::Mail::with_recipient);
         let mut mail = self.headers.into_iter().fold(mail, edit::Mail::with_header);
+        let before = mail.clone();
         let mut end = self.end;
         if matches!(end, None | Some((_, Fate::Accepted))) {
             let edits = self.edits.iter().chain(&self.held);
@@ -110,6 +113,11 @@ impl Letter {
             }
         }
         let mut outcome = Outcome::new(mail);
+        outcome.before = before.into();
+        #[cfg(feature = "testing")]
+        {
+            outcome.steps = self.steps;
+        }
         outcome.answers = self.answers;
         outcome.edits = self.edits;
         if let Some((stage, fate)) = end {

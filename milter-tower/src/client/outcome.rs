@@ -38,6 +38,11 @@ pub struct Outcome {
     /// What the filter answered, in order. Of its answers to single headers and pieces of the body
     /// only those that do not just go on.
     pub answers: Vec<StageAnswer>,
+    /// Each step that the MTA took, in order, with how the filter met it and how long that took.
+    /// Kept by the test kit only.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub steps: Vec<crate::testing::Step>,
     /// How the filter failed for the MTA, if it did. What became of the mail is then as the
     /// [default action](super::DefaultAction) has it. Not set by the test kit.
     pub failure: Option<ClientError>,
@@ -46,6 +51,8 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// The modifications that the filter asked for, in the order in which they were sent.
     pub edits: Vec<Modification>,
+    /// The message as it was without the filter's modifications.
+    pub before: Delivered,
     /// The message: as it would be delivered, or if it is not, as it was when that was decided.
     pub message: Delivered,
 }
@@ -57,9 +64,12 @@ impl Outcome {
             fate: Fate::Accepted,
             ended_at: None,
             answers: Vec::new(),
+            #[cfg(feature = "testing")]
+            steps: Vec::new(),
             failure: None,
             failures: Vec::new(),
             edits: Vec::new(),
+            before: message.clone().into(),
             message: message.into(),
         }
     }

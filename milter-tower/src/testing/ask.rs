@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use milter_core::{Command, Header, Recipient, Stage, Verdict};
+use milter_core::{Command, Header, Recipient, Stage, Verdict, client};
+use tokio::time::Instant;
 
 use super::dialogue::Dialogue;
 use super::profile::Kind;
 use super::values::HOST;
-use super::{Answer, Delivery, Fate, MtaProfile, SmtpSession};
+use super::{Answer, Delivery, Fate, MtaProfile, Reaction, SmtpSession, Step};
 
 /// The most bytes of a header that Postfix keeps where milters are.
 // Q29: Postfix cleanup_message.c (KLUDGE_HEADER_LIMIT)
@@ -133,7 +134,7 @@ impl SmtpSession {
             // The client is gone.
             return Answer::new(stage, Verdict::Continue).with_reply(reply);
         }
-        let heard = match self.dialogue.ask(stage, command).await {
+        let heard = match self.take_step(stage, command).await {
             Ok(heard) => heard,
             Err(why) => {
                 self.letter.end(stage, Fate::Failed(why));
@@ -162,5 +163,27 @@ impl SmtpSession {
         }
         self.letter.answer(answer.clone());
         answer
+    }
+
+    /// Tells the filter, takes its answer, and takes down how that went.
+    async fn take_step(
+        &mut self,
+        stage: Stage,
+        command: Command,
+    ) -> Result<Option<client::Answer>, String> {
+        let mut step = Step::new(stage, &command);
+        let was_there = self.failure().is_none();
+        let began = Instant::now();
+        let heard = self.dialogue.ask(stage, command).await;
+        step.took = began.elapsed();
+        step.progress = self.dialogue.passed.progress;
+        step.reaction = match &heard {
+            Err(_) if was_there => Reaction::Failed,
+            Ok(Some(answer)) => Reaction::Answered(answer.verdict.clone()),
+            Ok(None) if self.dialogue.passed.told => Reaction::NoReplyDue,
+            _ => Reaction::NotTold,
+        };
+        self.letter.steps.push(step);
+        heard
     }
 }

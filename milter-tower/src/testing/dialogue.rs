@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milter_core::client::{self, Failure, SendError};
+use milter_core::client::{self, Failure, Heard, SendError};
 use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
+use tokio::time::Instant;
 
-use super::MtaProfile;
 use super::mail::copied;
 use super::profile::Kind;
 use super::values::Values;
 use super::wire::{Io, Server, Wire, ended};
+use super::{MtaProfile, Negotiation};
 use crate::client::link::Link;
 
 /// An MTA and a filter at both ends of a wire.
@@ -22,10 +23,22 @@ pub(super) struct Dialogue {
     server: Option<Server>,
     /// Why there is no filter.
     failure: Option<String>,
+    pub(super) negotiation: Negotiation,
+    /// What passed at the last step.
+    pub(super) passed: Passed,
     /// The filter answered to go on at MAIL.
     passed_mail: bool,
     /// Parts of the message were told.
     in_content: bool,
+}
+
+/// What passed at one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passed {
+    /// The filter was told.
+    pub(super) told: bool,
+    /// How often it said that it is still at work.
+    pub(super) progress: u32,
 }
 
 impl Dialogue {
@@ -42,11 +55,20 @@ impl Dialogue {
             link,
             server,
             failure,
+            negotiation: Negotiation::default(),
+            passed: Passed::default(),
             passed_mail: false,
             in_content: false,
         };
         if this.link.is_open() && this.link.offer().is_ok() {
-            if let Err(failure) = this.link.hear(|_| ()).await {
+            let began = Instant::now();
+            let heard = this.link.hear(|_| ()).await;
+            this.negotiation = Negotiation {
+                offer: Some(this.profile.offer),
+                answer: this.link.offer_reply().cloned(),
+                took: began.elapsed(),
+            };
+            if let Err(failure) = heard {
                 this.fail(failure).await;
             }
         }
@@ -68,6 +90,7 @@ impl Dialogue {
         stage: Stage,
         command: Command,
     ) -> Result<Option<client::Answer>, String> {
+        self.passed = Passed::default();
         if let Some(why) = &self.failure {
             return Err(why.clone());
         }
@@ -92,13 +115,20 @@ impl Dialogue {
             Err(SendError::Failed(failure)) => return Err(self.fail(failure).await),
             Err(error) => panic!("a step that cannot be taken: {error}"),
         };
+        self.passed.told = !frames.is_empty();
         let heard = async {
             let macros = (!frames.is_empty() || is_told && self.tells_macros_of(stage))
                 .then(|| self.macro_set(code))
                 .flatten();
             let macros = macros.map(Command::Macros).into_iter();
             self.write(macros.chain(frames)).await?;
-            self.link.hear(|_| ()).await
+            let progress = &mut self.passed.progress;
+            let meanwhile = |heard| {
+                if heard == Heard::Progress {
+                    *progress = progress.saturating_add(1);
+                }
+            };
+            self.link.hear(meanwhile).await
         };
         let answer = match heard.await {
             Ok(answer) => answer,

@@ -75,6 +75,7 @@ mod mta;
 mod profile;
 pub mod recording;
 mod smtp_session;
+mod step;
 mod survive;
 #[cfg(test)]
 mod tests;
@@ -87,7 +88,10 @@ pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
 pub use self::recording::Recording;
 pub use self::smtp_session::SmtpSession;
+pub use self::step::{Negotiation, Reaction, Step};
 pub use self::survive::survives;
+#[doc(no_inline)]
+pub use crate::client::Failure;
 use crate::client::mail;
 #[doc(inline)]
 pub use crate::client::{Delivered, Fate, Mail, Outcome as Delivery, StageAnswer as Answer};

@@ -32,7 +32,7 @@ use crate::client::words::{is_final, refusal};
 pub struct MtaProfile {
     pub(super) kind: Kind,
     name: &'static str,
-    offer: Offer,
+    pub(super) offer: Offer,
     macros: Vec<(MacroStage, Vec<String>)>,
     pub(super) times: Timeouts,
     pub(super) edits: edit::Profile,

@@ -15,7 +15,7 @@ use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
-use super::{Answer, Delivery, Failures, Fate, MtaProfile};
+use super::{Answer, Delivery, Failure, Failures, Fate, MtaProfile, Negotiation};
 use crate::client::letter::Letter;
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
@@ -141,6 +141,17 @@ impl SmtpSession {
     /// away. The MTA then refuses what comes, for now.
     pub fn failure(&self) -> Option<&str> {
         self.dialogue.failure()
+    }
+
+    /// [How the filter failed](Self::failure), to be told apart: it was too slow, went away, or broke
+    /// the protocol. None also if it could not be connected to.
+    pub fn protocol_failure(&self) -> Option<&Failure> {
+        self.dialogue.link.session().failure()
+    }
+
+    /// The MTA's offer, and the filter's answer as it came.
+    pub fn negotiation(&self) -> &Negotiation {
+        &self.dialogue.negotiation
     }
 
     /// Sets a macro that the MTA tells at a stage; see [`Mail::macro_at`](super::Mail::macro_at).
