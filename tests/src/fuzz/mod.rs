@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | [`filter_codec`], [`mta_codec`] | bytes from a peer, in pieces | the pieces make no difference, what is read can be written, buffers stay small |
 //! | [`connection`] | a mail server's moves and a filter's acts | replies in step and allowed, ends told once, what fails does not pass |
+//! | [`chain`] | the same moves, and members of every kind with their acts | the same, and for each member: its ends, nothing after its last word |
 //! | [`negotiation`] | an offer and needs | nothing is agreed that was not offered, nothing needed is missing |
 //! | [`smtp_reply`] | the parts of a reply, and what a filter may send | what is made can be sent, and means the same when it is read |
 //!
@@ -19,7 +20,7 @@ mod negotiation;
 mod smtp_reply;
 
 pub use codec::{filter_codec, mta_codec};
-pub use connection::connection;
+pub use connection::{chain, connection};
 pub use negotiation::negotiation;
 pub use smtp_reply::smtp_reply;
 
@@ -27,10 +28,11 @@ pub use smtp_reply::smtp_reply;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("filter_codec", filter_codec),
     ("mta_codec", mta_codec),
     ("connection", connection),
+    ("chain", chain),
     ("negotiation", negotiation),
     ("smtp_reply", smtp_reply),
 ];

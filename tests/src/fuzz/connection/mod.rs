@@ -15,6 +15,7 @@
 //! Time is paused, so that hours of silence cost nothing.
 
 mod calls;
+mod chain;
 mod check;
 mod edits;
 mod filter;
@@ -30,6 +31,7 @@ use milter_tower::{ConnectionError, serve_connection};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
+pub use self::chain::chain;
 use self::filter::Scripted;
 use self::mta::Mta;
 use self::plan::Plan;
