@@ -113,9 +113,11 @@ impl View {
         Verdict::Continue
     }
 
-    /// Has every event answered so, as far as the scope reaches.
+    /// Has every event answered so, as far as the scope reaches. What reaches further stays.
     pub(crate) fn stand(&mut self, scope: Scope, verdict: Verdict) {
-        self.standing = Some((scope, verdict));
+        if self.standing.as_ref().is_none_or(|(of, _)| *of <= scope) {
+            self.standing = Some((scope, verdict));
+        }
     }
 
     pub(crate) const fn is_standing(&self) -> bool {
