@@ -68,11 +68,50 @@ fn chain() -> impl Strategy<Value = Input> {
     })
 }
 
+const CONFIG: &[&str] = &["s", "q", "y", "e", "m", "p", "r", "b", "o2", "on", "ob", "o0"];
+const CALLS: &[&str] = &[
+    "OoA", "OoA", "OoA", "C0cH0c", "M0cR0c", "M0cR0cTcL0cNcB1cE0c", "C0", "H0", "M0", "R0", "T", "L0", "N", "B1", "E0",
+    "U", "A", "K", "Q", "c", "c", "c", "a", "r", "t", "d", "s", "p", "4", "f", "y\x07550 no!", "y\x033no",
+    "mh11;", "mh00i31d12;", "mB0;", "z", "o\x05AS0c1", "o\x00", "Ow\x00\x00\x00\x06\x00\x00\x01\u{ff}\x00\x00\x00\x00",
+    "X\x41\x01b", "G\x03\x00\x00\x00",
+];
+
+fn client() -> impl Strategy<Value = Input> {
+    let (settings, calls) = (pieces(CONFIG, 3), pieces(CALLS, 25));
+    (settings, calls).prop_map(|(settings, calls)| {
+        let begins = if calls.len() % 8 == 0 { "" } else { "O" };
+        // Bytes beyond ASCII stand there as characters.
+        let bytes = calls.chars().map(|one| u8::try_from(one).unwrap_or(b'?'));
+        let bytes: Vec<u8> = bytes.collect();
+        Input([settings.as_bytes(), b"\n", begins.as_bytes(), &bytes].concat())
+    })
+}
+
+fn planner() -> impl Strategy<Value = Input> {
+    let any = |letters: &'static [u8], most| prop::collection::vec(select(letters), 0..most);
+    let settings = any(b"psln01234w", 4);
+    let headers = any(b"00112233456789", 16);
+    let edits = any(b"hixd|^+0123456789", 40);
+    (settings, headers, edits).prop_map(|(settings, headers, edits)| {
+        Input([&settings[..], b"\n", &headers, b"\n", &edits].concat())
+    })
+}
+
 proptest! {
     #![proptest_config(cases(2_000))]
 
     #[test]
     fn chains_of_all_kinds_tell_their_members_what_they_must(input in chain()) {
         fuzz::chain(&input.0);
+    }
+
+    #[test]
+    fn whatever_a_filter_answers_the_client_stays_within_the_agreement(input in client()) {
+        fuzz::client(&input.0);
+    }
+
+    #[test]
+    fn one_plan_does_what_filters_did_one_after_the_other(input in planner()) {
+        fuzz::planner(&input.0);
     }
 }

@@ -17,7 +17,7 @@
 mod calls;
 mod chain;
 mod check;
-mod edits;
+pub(super) mod edits;
 mod filter;
 mod moves;
 mod mta;
@@ -33,6 +33,7 @@ use tokio::time::timeout;
 
 pub use self::chain::chain;
 use self::filter::Scripted;
+pub(super) use self::moves::command;
 use self::mta::Mta;
 use self::plan::Plan;
 use self::trace::Trace;
