@@ -237,6 +237,7 @@ impl Running {
             let edits = Modification::order(edits);
             let leading_space = self.members[at].view.agreement().leading_space();
             if let Some(hold) = &mut self.content.hold {
+                // What fails was its member's failure (judge.rs).
                 hold.apply(&edits, leading_space)?;
             }
             holds_back |= edits.iter().any(is_quarantine);

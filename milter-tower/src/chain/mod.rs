@@ -21,6 +21,8 @@ use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::{Peer, PeerAddr, Session};
 
+mod ask;
+mod call;
 mod condition;
 mod content;
 mod decide;
@@ -30,6 +32,7 @@ mod hold;
 mod introduce;
 mod judge;
 mod live;
+mod lost;
 mod member;
 mod negotiate;
 mod net;

@@ -13,6 +13,7 @@ mod envelope;
 mod equivalence;
 mod failures;
 mod held;
+mod lost;
 mod members;
 mod negotiation;
 mod parallel;
