@@ -100,8 +100,14 @@ impl View {
     /// next event that has one.
     pub(crate) fn fail(&mut self, stage: Stage, verdict: Verdict) -> Verdict {
         if self.has_reply(stage) {
-            return verdict;
+            verdict
+        } else {
+            self.owe(stage, verdict)
         }
+    }
+
+    /// A failure that is not told now: it is at the next event that has a reply.
+    pub(crate) fn owe(&mut self, stage: Stage, verdict: Verdict) -> Verdict {
         let scope = if stage.is_of_message() {
             Scope::Message
         } else {

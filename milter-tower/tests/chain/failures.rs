@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Modification, Mta, Needs, OnMemberFailure, Peer, PeerAddr,
-    Request, Response, Session, Settings, SmtpReply, Stage,
+    Chain, Event, Member, MemberFailure, Modification, Mta, Needs, Offer, OnMemberFailure, Peer,
+    PeerAddr, Request, Response, Session, Settings, SmtpReply, Stage, Steps,
 };
 use tower::Service;
 
 use crate::common::{
     Act, Log, Ready, Scripted, connect, helo, listen, mail, name, rcpt, seconds, start, start_with,
 };
-use crate::members::{acting, greeted_as, idle, judge, judging, message_as_agreed};
+use crate::members::{acting, greeted_as, idle, judge, judging, member, message_as_agreed};
 
 /// A member that acts so at one event, once.
 fn failing(at: &'static str, act: fn() -> Act) -> (Scripted, Log) {
@@ -430,5 +430,37 @@ async fn changes_that_cannot_be_made_are_that_members_failure() {
             let logged = lines.count(r#"member="a" at="end of message""#);
             assert_eq!(logged, usize::from(fails));
         }
+    }
+}
+
+/// The MTA waits for a reply that means nothing: the filter asked for none, and the MTA cannot leave
+/// it out.
+#[tokio::test]
+async fn what_fails_where_a_reply_means_nothing_is_refused_later() {
+    for stage in [
+        Stage::Mail,
+        Stage::Rcpt,
+        Stage::Data,
+        Stage::Header,
+        Stage::EndOfHeaders,
+        Stage::Body,
+    ] {
+        let (a, _) = acting(Needs::none().record(stage), move |event| {
+            if event.stage() == Some(stage) {
+                Act::Fail
+            } else {
+                Response::proceed().into()
+            }
+        });
+        let (b, second) = member(Needs::none().record(Stage::Mail), |_| Response::proceed());
+        let (mut mta, run) = start(Chain::new().with("a", a).with("b", b));
+        let steps = Steps::empty();
+        mta.offer(Offer { steps, ..Offer::V6 }).await;
+        let seen = mta.message().await;
+        let (last, before) = seen.as_bytes().split_last().unwrap();
+        assert_eq!(*last, b't', "{stage}: {seen}");
+        assert!(!before.contains(&b't'), "{stage}: {seen}");
+        mta.quit(run).await;
+        assert!(second.count("end: aborted") + second.count("end: tempfail") < 2);
     }
 }
