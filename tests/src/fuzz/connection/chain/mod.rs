@@ -24,12 +24,12 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use self::members::Members;
-use self::spy::{Log, Spy};
+use self::spy::{Log, Seen, Spy};
 use super::PATIENCE;
 use super::calls;
 use super::mta::Mta;
 use super::plan::Plan;
-use super::trace::Trace;
+use super::trace::{Entry, Trace};
 use crate::fuzz::input::Choices;
 
 /// More than any member is ever called for one command or what is read as one, for all members
@@ -98,6 +98,7 @@ async fn run(data: &[u8]) -> Option<Vec<String>> {
     tokio::time::sleep(PATIENCE).await;
     let entries = trace.entries();
     let seen = log.seen();
+    let shown = OnPanic(&seen, &entries);
     calls::clones(&entries);
     instances::keep_to_the_order(&seen);
     check::chains_answer_legally(&seen);
@@ -110,7 +111,25 @@ async fn run(data: &[u8]) -> Option<Vec<String>> {
             check::failures_do_not_pass(&seen, &entries);
         }
     }
-    let seen = seen.iter().map(ToString::to_string);
-    let entries = entries.iter().map(|entry| format!("{entry:?}"));
-    (!uses_files).then(|| seen.chain(entries).collect())
+    (!uses_files).then(|| shown.lines().collect())
+}
+
+/// Shows all that happened where something is wrong.
+struct OnPanic<'a>(&'a [Seen], &'a [Entry]);
+
+impl OnPanic<'_> {
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let Self(seen, entries) = self;
+        let seen = seen.iter().map(ToString::to_string);
+        let entries = entries.iter().enumerate();
+        seen.chain(entries.map(|(at, entry)| format!("{at}: {entry:?}")))
+    }
+}
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.lines().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
