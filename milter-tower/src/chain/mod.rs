@@ -211,8 +211,9 @@ impl Chain {
     /// # Errors
     ///
     /// The first member that cannot work, and why: it fails in the negotiation, judges what comes
-    /// before its [condition](Condition) is known, or wants to change what it may only judge in a
-    /// [parallel section](Self::with_parallel).
+    /// before its [condition](Condition) is known, wants to change what it may only judge in a
+    /// [parallel section](Self::with_parallel), or asks, together with those before it, for more
+    /// macros at one stage than Sendmail takes.
     pub async fn check(&self) -> Result<(), ChainError> {
         let mut chain = self.clone();
         let session = Session::new(Peer::new(0, PeerAddr::Other), None);
