@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use milter_core::client::Config;
 use milter_core::{
     Agreement, Command, Connect, Header, Helo, MacroStage, Modification, Recipient, Sender,
     SmtpReply, Stage, UnknownCommand, Verdict,
 };
 
 use super::dialogue::Dialogue;
-use super::letter::Letter;
 use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
 use super::{Answer, Delivery, Failures, Fate, MtaProfile};
+use crate::client::letter::Letter;
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
 ///
@@ -117,13 +116,12 @@ pub struct SmtpSession {
 impl SmtpSession {
     pub(super) async fn open(
         profile: Arc<MtaProfile>,
-        config: Config,
         wire: Result<Wire, String>,
         messages: Arc<AtomicU64>,
         failures: Failures,
     ) -> Self {
         Self {
-            dialogue: Dialogue::open(profile, config, wire).await,
+            dialogue: Dialogue::open(profile, wire).await,
             messages,
             failures,
             letter: Letter::default(),
@@ -136,7 +134,7 @@ impl SmtpSession {
 
     /// What the filter agreed to.
     pub fn agreement(&self) -> &Agreement {
-        self.dialogue.session.agreement()
+        self.dialogue.link.agreement()
     }
 
     /// How the filter failed, if it did: it broke the protocol, was too slow for this MTA, or went
@@ -307,7 +305,7 @@ impl SmtpSession {
     /// bytes, unless it skips the rest. The answer is that to the last piece that was sent.
     pub async fn body(&mut self, bytes: impl Into<Bytes>) -> Answer {
         let bytes = bytes.into();
-        self.letter.body(&bytes);
+        self.letter.body(bytes.clone());
         let mut last = Answer::new(Stage::Body, Verdict::Continue);
         // sendmail/milter.c milter_body, Postfix milter8.c milter8_body: MILTER_CHUNK_SIZE
         for piece in Modification::body_chunks(&bytes).filter(|piece| !piece.is_empty()) {
