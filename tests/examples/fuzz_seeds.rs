@@ -25,6 +25,7 @@ fn main() {
         ("smtp_reply", smtp_reply()),
         ("chain", chain()),
         ("client", client()),
+        ("network", network()),
         ("planner", planner()),
     ] {
         let folder = corpus.join(target);
@@ -263,6 +264,24 @@ fn client() -> Vec<Vec<u8>> {
         "\nOo\x01AC0X\x41\x01bG\x04\0\0\0\x01z".to_owned(),
     ];
     texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// See the module `milter_tests::fuzz::network` for how to read them.
+fn network() -> Vec<Vec<u8>> {
+    let texts = [
+        &b"\n\nC0H0M0R0TL0L1NB1S\x5cE0D0D1AK"[..],
+        b"j\no\x01A.c.c.c.r.c.c.c.c.c.c.ph00i31;c\nD0D1D2",
+        b"aps\no\x01A-.c.wc.c.c.Wc\nD0M0C0E0",
+        b"q\no\x01A.c.c.t.z\nD1D1A",
+        b"xrbd\no\x05AS0c1.mh00;.c\nC0H0D1",
+        b"e\no\x01A.cc\nC0H0M0AD0",
+        b"\no\x01A.c.c.c.c.c.c.c.c.s\nC0H0M0R0TL0NS\xffE0M0E0",
+        b"\nc\nC0",
+        b"\nz\nC0",
+        b"b\no\x01A.c.c.c.c.c.c.c.mB0;c\nD1D0",
+        b"\no\x01A.X\x41\x01b\nC0D0",
+    ];
+    texts.map(<[u8]>::to_vec).to_vec()
 }
 
 /// See the module `milter_tests::fuzz::planner` for how to read them.

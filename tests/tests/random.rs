@@ -25,10 +25,7 @@ impl fmt::Debug for Input {
 }
 
 /// Pieces one behind the other.
-fn pieces(
-    of: &'static [&'static str],
-    most: usize,
-) -> impl Strategy<Value = String> {
+fn pieces(of: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(select(of), 0..most).prop_map(|pieces| pieces.concat())
 }
 
@@ -44,18 +41,47 @@ fn cases(most: u32) -> ProptestConfig {
 
 const SETTINGS: &[&str] = &["P", "S", "j", "y", "t", "c", "d", "r", "x", "k", "i"];
 const MOVES: &[&str] = &[
-    "C0H0", "M0R0", "M1R0R1", "R1", "T", "L0L1", "L2", "N", "B1", "B3B3B1", "E0", "E1", "M0R0TL0L1NB1B2E0",
-    "M1R1R0TL3NE0", "M0R0TL0NB1", "A", "U", "K", "KC0H0", "H1", "D31", "D34", "D01", "w1", "w3", ".",
-    ",", "V", "F", "Q", "o1", "O",
+    "C0H0",
+    "M0R0",
+    "M1R0R1",
+    "R1",
+    "T",
+    "L0L1",
+    "L2",
+    "N",
+    "B1",
+    "B3B3B1",
+    "E0",
+    "E1",
+    "M0R0TL0L1NB1B2E0",
+    "M1R1R0TL3NE0",
+    "M0R0TL0NB1",
+    "A",
+    "U",
+    "K",
+    "KC0H0",
+    "H1",
+    "D31",
+    "D34",
+    "D01",
+    "w1",
+    "w3",
+    ".",
+    ",",
+    "V",
+    "F",
+    "Q",
+    "o1",
+    "O",
 ];
 const TREE: &[&str] = &[
-    "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "r3", "r1", "r2", "f0", "f3", "f9", "m0", "m1",
-    "m2", "m3", "m4", "i0", "i1", "(", ")", "(p0p2)", "[", "]", "[p0p0]", "t", "t(", "?1", "?3", "?4",
-    "?6", "?7", "!0", "!2", "!3", "!4", "F",
+    "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "r3", "r1", "r2", "f0", "f3", "f9",
+    "m0", "m1", "m2", "m3", "m4", "i0", "i1", "(", ")", "(p0p2)", "[", "]", "[p0p0]", "t", "t(",
+    "?1", "?3", "?4", "?6", "?7", "!0", "!2", "!3", "!4", "F",
 ];
 const ACTS: &[&str] = &[
-    "c", "c", "c", "cc", "ccc", "cccccc", "a", "r", "t", "d", "s", "y0", "e", "h", "!", "?", "w", "W", "b", "B",
-    "N", "R", "m", "mh11;", "f", "n", "p", ",", ",", ",",
+    "c", "c", "c", "cc", "ccc", "cccccc", "a", "r", "t", "d", "s", "y0", "e", "h", "!", "?", "w",
+    "W", "b", "B", "N", "R", "m", "mh11;", "f", "n", "p", ",", ",", ",",
 ];
 
 fn chain() -> impl Strategy<Value = Input> {
@@ -68,12 +94,51 @@ fn chain() -> impl Strategy<Value = Input> {
     })
 }
 
-const CONFIG: &[&str] = &["s", "q", "y", "e", "m", "p", "r", "b", "o2", "on", "ob", "o0"];
+const CONFIG: &[&str] = &[
+    "s", "q", "y", "e", "m", "p", "r", "b", "o2", "on", "ob", "o0",
+];
 const CALLS: &[&str] = &[
-    "OoA", "OoA", "OoA", "C0cH0c", "M0cR0c", "M0cR0cTcL0cNcB1cE0c", "C0", "H0", "M0", "R0", "T", "L0", "N", "B1", "E0",
-    "U", "A", "K", "Q", "c", "c", "c", "a", "r", "t", "d", "s", "p", "4", "f", "y\x07550 no!", "y\x033no",
-    "mh11;", "mh00i31d12;", "mB0;", "z", "o\x05AS0c1", "o\x00", "Ow\x00\x00\x00\x06\x00\x00\x01\u{ff}\x00\x00\x00\x00",
-    "X\x41\x01b", "G\x03\x00\x00\x00",
+    "OoA",
+    "OoA",
+    "OoA",
+    "C0cH0c",
+    "M0cR0c",
+    "M0cR0cTcL0cNcB1cE0c",
+    "C0",
+    "H0",
+    "M0",
+    "R0",
+    "T",
+    "L0",
+    "N",
+    "B1",
+    "E0",
+    "U",
+    "A",
+    "K",
+    "Q",
+    "c",
+    "c",
+    "c",
+    "a",
+    "r",
+    "t",
+    "d",
+    "s",
+    "p",
+    "4",
+    "f",
+    "y\x07550 no!",
+    "y\x033no",
+    "mh11;",
+    "mh00i31d12;",
+    "mB0;",
+    "z",
+    "o\x05AS0c1",
+    "o\x00",
+    "Ow\x00\x00\x00\x06\x00\x00\x01\u{ff}\x00\x00\x00\x00",
+    "X\x41\x01b",
+    "G\x03\x00\x00\x00",
 ];
 
 fn client() -> impl Strategy<Value = Input> {
@@ -84,6 +149,75 @@ fn client() -> impl Strategy<Value = Input> {
         let bytes = calls.chars().map(|one| u8::try_from(one).unwrap_or(b'?'));
         let bytes: Vec<u8> = bytes.collect();
         Input([settings.as_bytes(), b"\n", begins.as_bytes(), &bytes].concat())
+    })
+}
+
+const MILTER: &[&str] = &[
+    ".",
+    ".",
+    ".",
+    ".c",
+    ".c",
+    ".c",
+    ".c.c.c",
+    ".c.c.c.c.c.c.c",
+    ".a",
+    ".r",
+    ".t",
+    ".d",
+    ".s",
+    ".p",
+    ".pwpc",
+    "w",
+    "W",
+    ".Wc",
+    "-",
+    ".z",
+    "z",
+    ".4",
+    ".f",
+    ".cc",
+    ".mh00i31;",
+    ".mh11;c",
+    ".mB0;c",
+    ".y\x07550 no!",
+    ".X\x41\x01b",
+    ".G\x03\x00\x00\x00",
+    "o\x05AS0c1",
+    "o\x00",
+];
+const NETWORK: &[&str] = &[
+    "C0H0M0R0TL0NB1E0",
+    "C0",
+    "H0",
+    "M0",
+    "R0",
+    "R1",
+    "T",
+    "L1",
+    "N",
+    "B3",
+    "E1",
+    "U",
+    "A",
+    "K",
+    "D0",
+    "D1",
+    "D2D0",
+    "M0R0TL0L1NS\x5cE0",
+];
+
+fn network() -> impl Strategy<Value = Input> {
+    let (settings, calls) = (
+        pieces(&["s", "x", "r", "b", "e", "a", "j", "d", "q", "p"], 3),
+        pieces(NETWORK, 8),
+    );
+    let acts = (
+        select(&["o\x01A", "o\x01A", "o\x05AS0c1", ""][..]),
+        pieces(MILTER, 16),
+    );
+    (settings, acts, calls).prop_map(|(settings, (offered, acts), calls)| {
+        Input(format!("{settings}\n{offered}{acts}\n{calls}").into_bytes())
     })
 }
 
@@ -113,5 +247,10 @@ proptest! {
     #[test]
     fn one_plan_does_what_filters_did_one_after_the_other(input in planner()) {
         fuzz::planner(&input.0);
+    }
+
+    #[test]
+    fn whatever_a_milter_does_each_call_of_the_client_ends(input in network()) {
+        fuzz::network(&input.0);
     }
 }

@@ -20,13 +20,11 @@
 //! | `z` | nothing for too long |
 
 use bytes::{Bytes, BytesMut};
-use milter_core::client::{
-    Answer, Awaited, Config, EmptyList, Failure, Heard, SendError, Session,
-};
+use milter_core::client::{Answer, Awaited, Config, EmptyList, Failure, Heard, SendError, Session};
 use milter_core::state::{StateMachine, Step};
 use milter_core::{
-    Actions, Command, FilterCodec, MAX_PAYLOAD, MacroLists, MacroStage, Modification, MtaCodec, Needs, Offer,
-    OfferReply, Reply, ReplyMode, Stage, Stages, Steps, Verdict, negotiate,
+    Actions, Command, FilterCodec, MAX_PAYLOAD, MacroLists, MacroStage, Modification, MtaCodec,
+    Needs, Offer, OfferReply, Reply, ReplyMode, Stage, Stages, Steps, Verdict, negotiate,
 };
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -189,7 +187,8 @@ impl Run {
     fn tell(&mut self, command: &Command) -> Option<SendError> {
         let stage = command.stage().expect("a command with a stage");
         let decided = self.session.decided().cloned();
-        let known = |name: milter_core::Text<'_>| (name != *"none").then(|| Bytes::from_static(b"v"));
+        let known =
+            |name: milter_core::Text<'_>| (name != *"none").then(|| Bytes::from_static(b"v"));
         let frames = match self.session.send(command.clone(), known) {
             Ok(frames) => frames,
             Err(error) => return Some(error),
@@ -273,7 +272,7 @@ impl Run {
                 self.read();
             }
             letter => {
-                for reply in self.replies(letter, input) {
+                for reply in replies(letter, self.offer, input) {
                     let mut codec = FilterCodec::new();
                     codec.set_max_write(MAX_PAYLOAD);
                     codec.encode(&reply, &mut self.input).expect("fits");
@@ -281,48 +280,6 @@ impl Run {
                 self.read();
             }
         }
-    }
-
-    fn replies(&self, letter: u8, input: &mut Choices<'_>) -> Vec<Reply> {
-        vec![match letter {
-            b'o' => {
-                let needs = negotiation::needs(&mut Choices::new(input.text()));
-                let agreed = negotiate(&self.offer, &needs);
-                let agreed = agreed.or_else(|_| negotiate(&self.offer, &Needs::none()));
-                match agreed {
-                    Ok(agreement) => Reply::Negotiate(agreement.to_reply()),
-                    Err(_) => Reply::Continue,
-                }
-            }
-            b'w' => Reply::Negotiate(OfferReply {
-                version: input.word(),
-                actions: Actions::from_bits_retain(input.word()),
-                steps: Steps::from_bits_retain(input.word()),
-                macros: MacroLists::default(),
-            }),
-            b'a' => Reply::Accept,
-            b'r' => Reply::Reject,
-            b't' => Reply::TempFail,
-            b'd' => Reply::Discard,
-            b's' => Reply::Skip,
-            b'p' => Reply::Progress,
-            b'4' => Reply::Shutdown,
-            b'f' => Reply::ConnectionFailed,
-            b'y' => return self.text(input.text()),
-            b'm' => {
-                let made = edits::add(milter_tower::Response::proceed(), input);
-                return made.edits().iter().cloned().map(Reply::Modify).collect();
-            }
-            _ => Reply::Continue,
-        }]
-    }
-
-    fn text(&self, text: &[u8]) -> Vec<Reply> {
-        let reply = milter_core::SmtpReply::from_wire(text);
-        vec![match reply {
-            Ok(reply) => Reply::Smtp(reply),
-            Err(_) => Reply::InvalidSmtp(Bytes::copy_from_slice(text)),
-        }]
     }
 
     /// Reads what came.
@@ -389,7 +346,10 @@ impl Run {
             ..
         } = answer;
         let allowed = verdict.is_allowed_at(*stage);
-        assert!(allowed || *verdict == Verdict::Skip && !self.strict, "{answer:?}");
+        assert!(
+            allowed || *verdict == Verdict::Skip && !self.strict,
+            "{answer:?}"
+        );
         assert!(edits.is_empty() || *stage == Stage::EndOfMessage);
         for edit in edits {
             assert_eq!(self.session.agreement().permits(edit), Ok(()));
@@ -404,7 +364,10 @@ impl Run {
             // After a HELO within a message it knows by itself.
             let owes = self.session.owes_abort();
             assert!(owes || !filter.has_message(), "after {answer:?}");
-            assert!(filter.has_message() || !owes || self.greeted, "after {answer:?}");
+            assert!(
+                filter.has_message() || !owes || self.greeted,
+                "after {answer:?}"
+            );
         } else {
             // It takes the reply for something else.
             self.filter = None;
@@ -438,4 +401,47 @@ impl Run {
         let failure = self.session.fail(&bytes);
         assert_eq!(failure, self.failed.unwrap_or(Failure::ConnectionLost));
     }
+}
+
+/// What a filter sends that was made this offer.
+pub(super) fn replies(letter: u8, offer: Offer, input: &mut Choices<'_>) -> Vec<Reply> {
+    vec![match letter {
+        b'o' => {
+            let needs = negotiation::needs(&mut Choices::new(input.text()));
+            let agreed = negotiate(&offer, &needs);
+            let agreed = agreed.or_else(|_| negotiate(&offer, &Needs::none()));
+            match agreed {
+                Ok(agreement) => Reply::Negotiate(agreement.to_reply()),
+                Err(_) => Reply::Continue,
+            }
+        }
+        b'w' => Reply::Negotiate(OfferReply {
+            version: input.word(),
+            actions: Actions::from_bits_retain(input.word()),
+            steps: Steps::from_bits_retain(input.word()),
+            macros: MacroLists::default(),
+        }),
+        b'a' => Reply::Accept,
+        b'r' => Reply::Reject,
+        b't' => Reply::TempFail,
+        b'd' => Reply::Discard,
+        b's' => Reply::Skip,
+        b'p' => Reply::Progress,
+        b'4' => Reply::Shutdown,
+        b'f' => Reply::ConnectionFailed,
+        b'y' => return text(input.text()),
+        b'm' => {
+            let made = edits::add(milter_tower::Response::proceed(), input);
+            return made.edits().iter().cloned().map(Reply::Modify).collect();
+        }
+        _ => Reply::Continue,
+    }]
+}
+
+fn text(text: &[u8]) -> Vec<Reply> {
+    let reply = milter_core::SmtpReply::from_wire(text);
+    vec![match reply {
+        Ok(reply) => Reply::Smtp(reply),
+        Err(_) => Reply::InvalidSmtp(Bytes::copy_from_slice(text)),
+    }]
 }

@@ -11,6 +11,7 @@
 //! | [`negotiation`] | an offer and needs | nothing is agreed that was not offered, nothing needed is missing |
 //! | [`smtp_reply`] | the parts of a reply, and what a filter may send | what is made can be sent, and means the same when it is read |
 //! | [`client`] | a mail server's calls, and what a filter answers | nothing is sent that was not agreed on, failures stay, edits are bounded |
+//! | [`network`] | the same over a connection, with time | every call ends, mail whose milter failed is treated as configured |
 //! | [`planner`] | headers, and what filters make of them | the plan makes the same of them at once |
 //!
 //! The same bytes always do the same: there is no other source of chance, and time is paused.
@@ -20,6 +21,7 @@ mod codec;
 mod connection;
 mod input;
 mod negotiation;
+mod network;
 mod planner;
 mod smtp_reply;
 
@@ -27,6 +29,7 @@ pub use client::client;
 pub use codec::{filter_codec, mta_codec};
 pub use connection::{chain, connection};
 pub use negotiation::negotiation;
+pub use network::network;
 pub use planner::planner;
 pub use smtp_reply::smtp_reply;
 
@@ -34,7 +37,7 @@ pub use smtp_reply::smtp_reply;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("filter_codec", filter_codec),
     ("mta_codec", mta_codec),
     ("connection", connection),
@@ -42,5 +45,6 @@ pub const TARGETS: [Target; 8] = [
     ("negotiation", negotiation),
     ("smtp_reply", smtp_reply),
     ("client", client),
+    ("network", network),
     ("planner", planner),
 ];

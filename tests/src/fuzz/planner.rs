@@ -73,7 +73,8 @@ impl Case {
             came: Vec::new(),
         };
         while !line.is_empty() {
-            let sendmail = |names: &'static [&'static str]| Profile::sendmail_with(names.iter().copied());
+            let sendmail =
+                |names: &'static [&'static str]| Profile::sendmail_with(names.iter().copied());
             match line.letter(b"pslnw01234") {
                 b's' => case.profile = Profile::sendmail(),
                 b'l' => case.leading_space = true,
@@ -156,8 +157,14 @@ impl Case {
         let left: Vec<Header> = mail.headers().cloned().collect();
         let mut ordered = self.mail();
         let edits = Modification::order(plan.clone());
-        ordered.apply(&edits, self.leading_space).expect("only headers");
-        assert_eq!(left, ordered.headers().cloned().collect::<Vec<_>>(), "{plan:?}");
+        ordered
+            .apply(&edits, self.leading_space)
+            .expect("only headers");
+        assert_eq!(
+            left,
+            ordered.headers().cloned().collect::<Vec<_>>(),
+            "{plan:?}"
+        );
         let left: Vec<Header> = mail.shown_headers(true).collect();
         if self.unplaceable == Unplaceable::Refuse {
             assert_eq!(left, headers, "{plan:?}");
@@ -175,7 +182,9 @@ impl Case {
             PlanError::LeadingSpace(_) => {
                 !self.leading_space && any(|one| !one.value().starts_with(b" "))
             }
-            PlanError::Lines(_) => any(|one| one.value().contains("\r") || one.value().contains("\n")),
+            PlanError::Lines(_) => {
+                any(|one| one.value().contains("\r") || one.value().contains("\n"))
+            }
             PlanError::Place(_) | PlanError::HeldBack(_) => self.profile != Profile::postfix(),
             _ => false,
         };
@@ -185,7 +194,10 @@ impl Case {
 
 /// Whether it is no header's name.
 fn is_odd(name: &[u8]) -> bool {
-    name.is_empty() || name.iter().any(|&byte| byte == b':' || !byte.is_ascii_graphic())
+    name.is_empty()
+        || name
+            .iter()
+            .any(|&byte| byte == b':' || !byte.is_ascii_graphic())
 }
 
 fn header(input: &mut Choices<'_>) -> Header {

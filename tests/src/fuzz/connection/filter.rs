@@ -71,12 +71,7 @@ impl Scripted {
         Self::made(plan.needs.clone(), needs_later, plan.acts.clone(), trace)
     }
 
-    fn made(
-        needs: Option<Needs>,
-        needs_later: Option<Needs>,
-        acts: Vec<u8>,
-        trace: Trace,
-    ) -> Self {
+    fn made(needs: Option<Needs>, needs_later: Option<Needs>, acts: Vec<u8>, trace: Trace) -> Self {
         Self {
             clone: 0,
             trace,

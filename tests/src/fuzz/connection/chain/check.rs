@@ -15,8 +15,8 @@ pub(super) fn chains_answer_legally(seen: &[Seen]) {
         }
         match &one.what {
             What::NotReady | What::Unready | What::Panicked(_) => panic!("a chain breaks: {one}"),
-            What::Dropped(_) => dropped.push((one.service, one.instance)),
-            What::Failed(..) => {
+            What::Dropped => dropped.push((one.service, one.instance)),
+            What::Failed(_) => {
                 let had = dropped.contains(&(one.service, one.instance));
                 assert!(had, "a chain fails by itself: {one}");
             }
@@ -28,23 +28,32 @@ pub(super) fn chains_answer_legally(seen: &[Seen]) {
 
 fn is_legal(stage: Option<Stage>, answer: &Answer) {
     let response = &answer.response;
-    assert!(!response.is_refused() && response.edit_error().is_none(), "{response:?}");
+    assert!(
+        !response.is_refused() && response.edit_error().is_none(),
+        "{response:?}"
+    );
     let verdict = response.verdict();
     let Some(stage) = stage else {
         // The negotiation and the ends.
-        assert!(*verdict == Verdict::Continue && response.edits().is_empty(), "{response:?}");
+        assert!(
+            *verdict == Verdict::Continue && response.edits().is_empty(),
+            "{response:?}"
+        );
         return;
     };
     assert!(answer.is_allowed(stage), "{response:?} at {stage}");
     let passes = matches!(verdict, Verdict::Continue | Verdict::Accept);
-    assert!(response.edits().is_empty() || passes, "edits and {verdict:?}");
+    assert!(
+        response.edits().is_empty() || passes,
+        "edits and {verdict:?}"
+    );
 }
 
 /// A message at which a member failed is refused or dropped, or held back.
 pub(super) fn failures_do_not_pass(seen: &[Seen], entries: &[Entry]) {
     for one in seen {
         let stage = match &one.what {
-            What::Failed(Some(stage), _) | What::Panicked(Some(stage)) => *stage,
+            What::Failed(Some(stage)) | What::Panicked(Some(stage)) => *stage,
             _ => continue,
         };
         // Of a recipient or DATA it is about that only.
@@ -95,6 +104,8 @@ fn is_of_content(command: &Command) -> bool {
     match command {
         Command::Macros(_) => true,
         Command::Mail(_) => false,
-        other => other.stage().is_some_and(|stage| stage.is_of_message() || stage == Stage::Unknown),
+        other => other
+            .stage()
+            .is_some_and(|stage| stage.is_of_message() || stage == Stage::Unknown),
     }
 }

@@ -26,11 +26,7 @@ pub(super) fn keep_to_the_order(seen: &[Seen]) {
             state.see(one, seen);
         }
         let is_over = state.closed || state.broken || state.missed();
-        assert!(
-            is_over || state.is_excused,
-            "no close: {}",
-            Shown(seen)
-        );
+        assert!(is_over || state.is_excused, "no close: {}", Shown(seen));
         if !state.closed {
             gone.insert(*service);
         }
@@ -74,13 +70,18 @@ impl Instance {
             What::Unready | What::Panicked(_) => self.broken = true,
             What::Called(event, stage) => {
                 let wrong = self.call(event, *stage, one.kind);
-                assert!(wrong.is_none(), "{event}: {}: {}", wrong.unwrap_or(""), Shown(all));
+                assert!(
+                    wrong.is_none(),
+                    "{event}: {}: {}",
+                    wrong.unwrap_or(""),
+                    Shown(all)
+                );
             }
             What::Answered(Some(stage), answer) => {
                 let is_final = answer.counts && answer.is_due(*stage) && answer.is_allowed(*stage);
                 self.answer(*stage, answer.response.verdict(), is_final);
             }
-            What::Answered(None, _) | What::Failed(..) | What::Dropped(_) => {}
+            What::Answered(None, _) | What::Failed(_) | What::Dropped => {}
         }
     }
 

@@ -48,7 +48,10 @@ impl Members {
     pub(super) fn read(tree: &[u8], acts: &[u8], log: &Log) -> Self {
         let mut reader = Reader {
             input: Choices::new(tree),
-            acts: acts.split(|&byte| byte == b',').collect::<Vec<_>>().into_iter(),
+            acts: acts
+                .split(|&byte| byte == b',')
+                .collect::<Vec<_>>()
+                .into_iter(),
             log,
             count: 0,
             may_pass: false,
@@ -100,7 +103,8 @@ impl Reader<'_> {
                 }
                 letter if self.count < MOST => {
                     self.count += 1;
-                    let Some(member) = self.member(letter, number, depth, std::mem::take(&mut said))
+                    let Some(member) =
+                        self.member(letter, number, depth, std::mem::take(&mut said))
                     else {
                         continue;
                     };

@@ -57,7 +57,10 @@ pub fn chain(data: &[u8]) {
     let Some(first) = play(data) else { return };
     let again = play(data).expect("the same members");
     let differs = first.iter().zip(&again).find(|(one, other)| one != other);
-    assert!(differs.is_none(), "the same does not do the same: {differs:#?}");
+    assert!(
+        differs.is_none(),
+        "the same does not do the same: {differs:#?}"
+    );
     assert_eq!(first.len(), again.len());
 }
 
@@ -81,7 +84,8 @@ async fn run(data: &[u8]) -> Option<Vec<String>> {
     let (may_pass, uses_files) = (members.may_pass, members.uses_files);
 
     let (mta, io) = tokio::io::duplex(plan.buffer);
-    let served = serve_connection(io, Spy::root(members.chain, &log)).settings(plan.settings.clone());
+    let served =
+        serve_connection(io, Spy::root(members.chain, &log)).settings(plan.settings.clone());
     let driver = tokio::spawn(served.into_future());
 
     let mut mta = Mta::new(mta, &plan, trace.clone());
@@ -102,7 +106,9 @@ async fn run(data: &[u8]) -> Option<Vec<String>> {
     calls::clones(&entries);
     instances::keep_to_the_order(&seen);
     check::chains_answer_legally(&seen);
-    let calls = seen.iter().filter(|one| matches!(one.what, spy::What::Called { .. }));
+    let calls = seen
+        .iter()
+        .filter(|one| matches!(one.what, spy::What::Called { .. }));
     let most = MOST_CALLS * (commands + 1);
     assert!(calls.count() <= most, "{commands} commands");
     if let Some(agreement) = agreement.filter(|_| in_turn) {

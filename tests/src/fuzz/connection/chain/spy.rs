@@ -52,10 +52,10 @@ pub(super) enum What {
     Unready,
     Called(&'static str, Option<Stage>),
     Answered(Option<Stage>, Box<Answer>),
-    /// It failed; whether anybody still waited for it.
-    Failed(Option<Stage>, bool),
+    /// It failed.
+    Failed(Option<Stage>),
     /// Its call was dropped.
-    Dropped(Option<Stage>),
+    Dropped,
     /// It panicked, in whatever it was.
     Panicked(Option<Stage>),
 }
@@ -364,7 +364,7 @@ where
                 }
                 Err(_) => {
                     pen.tell(&call, Effect::Fails);
-                    pen.write(What::Failed(stage, counts));
+                    pen.write(What::Failed(stage));
                 }
             }
         }
@@ -378,7 +378,7 @@ impl<F> Drop for Watched<F> {
         if let Some(call) = self.call.take() {
             self.pen.end(&call);
             self.pen.tell(&call, Effect::Fails);
-            self.pen.write(What::Dropped(stage));
+            self.pen.write(What::Dropped);
         }
         let future = self.future.take();
         self.pen.guarded(What::Panicked(stage), || drop(future));
