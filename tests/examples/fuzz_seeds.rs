@@ -258,7 +258,7 @@ fn client() -> Vec<Vec<u8>> {
         format!("s\nOo\x030a3{session}tK{session}dQ"),
         format!("seb\nOo\x01A{session}mh00;mB0;mH0;c"),
         format!("r\nOo\x01A{session}mH0;c"),
-        format!("pq\nOo\x01AC0pcH0sM0sR04M0"),
+        "pq\nOo\x01AC0pcH0sM0sR04M0".to_owned(),
         "y\nOo\x01AE0cM0cM0cB1sB1L0cU0cHaC0".to_owned(),
         "o2\nOw\0\0\0\x02\0\0\0\x0f\0\0\0\x10C0cM0cR0y\x07550 no!R0y\x03bad".to_owned(),
         "\nOo\x01AC0X\x41\x01bG\x04\0\0\0\x01z".to_owned(),

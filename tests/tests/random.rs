@@ -232,7 +232,7 @@ fn planner() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn chains_of_all_kinds_tell_their_members_what_they_must(input in chain()) {

@@ -149,7 +149,9 @@ impl Run {
                 let abort = self.session.abort();
                 if let Ok(abort) = &abort {
                     assert_eq!(abort.is_some(), owed);
-                    abort.iter().for_each(|abort| self.sent(abort));
+                    if let Some(abort) = abort {
+                        self.sent(abort);
+                    }
                     assert!(!self.session.owes_abort());
                     self.edit_bytes = 0;
                 }
@@ -162,7 +164,9 @@ impl Run {
                     self.session.quit_new_connection()
                 };
                 if let Ok(frames) = &frames {
-                    frames.iter().for_each(|frame| self.sent(frame));
+                    for frame in frames.iter() {
+                        self.sent(frame);
+                    }
                     self.said_goodbye |= letter == b'Q';
                     assert_eq!(self.session.awaited(), None);
                     self.edit_bytes = 0;
@@ -213,7 +217,7 @@ impl Run {
             };
             let at = MacroStage::from_command_code(last.code());
             assert!(set.stage() == at && at.is_some(), "{set:?} before {stage}");
-            for (name, _) in set.iter() {
+            for (name, _) in set {
                 let mut asked = self.session.macro_names(at.expect("one"));
                 assert!(asked.any(|asked| asked == name), "{name:?} at {stage}");
             }
@@ -222,7 +226,9 @@ impl Run {
             self.edit_bytes = 0;
         }
         self.greeted = stage == Stage::Helo || self.greeted && self.session.owes_abort();
-        told.iter().for_each(|frame| self.sent(frame));
+        for frame in &told {
+            self.sent(frame);
+        }
         None
     }
 
@@ -287,7 +293,7 @@ impl Run {
         loop {
             match self.codec.decode(&mut self.input) {
                 Ok(None) => return,
-                Ok(Some(reply)) => self.hear(reply),
+                Ok(Some(reply)) => self.hear(&reply),
                 Err(error) => {
                     let failure = self.session.fail(&error);
                     self.failed.get_or_insert(failure);
@@ -298,7 +304,7 @@ impl Run {
         }
     }
 
-    fn hear(&mut self, reply: Reply) {
+    fn hear(&mut self, reply: &Reply) {
         let awaited = self.session.awaited();
         let heard = match self.session.receive(reply.clone()) {
             Ok(heard) => heard,
@@ -323,7 +329,7 @@ impl Run {
             Heard::Edit => {
                 assert_eq!(awaited, Some(Awaited::Verdict(Stage::EndOfMessage)));
                 assert_eq!(self.session.awaited(), awaited);
-                let Reply::Modify(edit) = &reply else {
+                let Reply::Modify(edit) = reply else {
                     panic!("{reply:?} is no edit");
                 };
                 self.edit_bytes += edit.payload_len();
@@ -332,7 +338,7 @@ impl Run {
             Heard::Answer(answer) => {
                 assert_eq!(awaited, Some(Awaited::Verdict(answer.stage)));
                 assert_eq!(self.session.awaited(), None);
-                self.answered(&answer, &reply);
+                self.answered(&answer, reply);
             }
             other => panic!("{other:?}"),
         }

@@ -1,8 +1,7 @@
 //! What a chain says, and what passes.
 
-use milter_core::{Command, Modification, ModificationKind, Reply, Stage, Verdict};
+use milter_core::{Modification, ModificationKind, Stage, Verdict};
 
-use super::super::trace::Entry;
 use super::spy::{Answer, Kind, Seen, What};
 
 /// A chain never breaks, fails only where a call of it was dropped before, and says what its
@@ -50,62 +49,40 @@ fn is_legal(stage: Option<Stage>, answer: &Answer) {
 }
 
 /// A message at which a member failed is refused or dropped, or held back.
-pub(super) fn failures_do_not_pass(seen: &[Seen], entries: &[Entry]) {
-    for one in seen {
+pub(super) fn failures_do_not_pass(seen: &[Seen]) {
+    for (at, one) in seen.iter().enumerate() {
         let stage = match &one.what {
             What::Failed(Some(stage)) | What::Panicked(Some(stage)) => *stage,
             _ => continue,
         };
-        // Of a recipient or DATA it is about that only.
-        let of_message = stage.is_of_message() && !matches!(stage, Stage::Rcpt | Stage::Data);
-        if one.kind == Kind::Leaf && of_message {
-            does_not_pass(one, entries);
-        }
-    }
-}
-
-fn does_not_pass(failed: &Seen, entries: &[Entry]) {
-    let (before, later) = entries.split_at(failed.at);
-    let mut asked = before.iter().rev().find_map(stage_of);
-    let mut is_held = false;
-    for entry in later {
-        match entry {
-            Entry::Sent(command) if !is_of_content(command) => return,
-            Entry::Sent(_) => asked = stage_of(entry).or(asked),
-            Entry::Got(Reply::Modify(edit)) => is_held |= is_quarantine(edit),
-            Entry::Got(reply) if reply.is_final() => {
-                let at_end = asked == Some(Stage::EndOfMessage);
-                let passes = *reply == Reply::Accept || at_end && *reply == Reply::Continue;
-                assert!(!passes || is_held, "{reply:?} at {asked:?} after {failed}");
-                // A recipient or DATA that is refused leaves it open.
-                let is_open = matches!(asked, Some(Stage::Rcpt | Stage::Data | Stage::Unknown));
-                if at_end || !is_open && !matches!(reply, Reply::Continue | Reply::Skip) {
-                    return;
+        if one.kind == Kind::Leaf && stage.is_of_message() && !is_only_of_that(seen, at, stage) {
+            let mut later = seen[at..].iter().filter(|one| one.kind == Kind::Root);
+            let mut is_held = false;
+            let end = later.find_map(|one| match &one.what {
+                What::Called(event, None) => Some(*event),
+                What::Answered(_, answer) => {
+                    is_held |= answer.response.edits().iter().any(is_quarantine);
+                    None
                 }
-            }
-            _ => {}
+                _ => None,
+            });
+            assert!(is_held || end != Some("end: accept"), "{one} and passes");
         }
     }
 }
 
-fn stage_of(entry: &Entry) -> Option<Stage> {
-    match entry {
-        Entry::Sent(command) => command.stage(),
-        _ => None,
-    }
+/// Whether a recipient or DATA was refused for it, which leaves the message open.
+fn is_only_of_that(seen: &[Seen], at: usize, stage: Stage) -> bool {
+    let mut later = seen[at..].iter().filter(|one| one.kind == Kind::Root);
+    matches!(stage, Stage::Rcpt | Stage::Data)
+        && later.next().is_some_and(|one| match &one.what {
+            What::Answered(_, answer) => answer.response.verdict().is_refusal(),
+            // The server answers for it.
+            What::Dropped => true,
+            _ => false,
+        })
 }
 
 fn is_quarantine(edit: &Modification) -> bool {
     matches!(edit.kind(), ModificationKind::Quarantine { .. })
-}
-
-/// Whether it leaves a message as it is: neither begins nor ends one.
-fn is_of_content(command: &Command) -> bool {
-    match command {
-        Command::Macros(_) => true,
-        Command::Mail(_) => false,
-        other => other
-            .stage()
-            .is_some_and(|stage| stage.is_of_message() || stage == Stage::Unknown),
-    }
 }

@@ -115,7 +115,7 @@ impl Instance {
             return None;
         }
         self.closed = event == "close";
-        let Some(stage) = stage else { return None };
+        let stage = stage?;
         // The server asks about an unknown command whatever was said of the message.
         let is_asked = kind == Kind::Root && !stage.is_of_message();
         if self.decided && !is_asked || self.out && kind != Kind::Root {

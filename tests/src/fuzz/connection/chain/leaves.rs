@@ -212,7 +212,7 @@ async fn handle<B: Send>(mail: Message<B>, acts: Acts) -> Result<Message<B>, Box
         b'!' => resume_unwind(Box::new("wanted")),
         b'w' => tokio::time::sleep(Duration::from_secs(1)).await,
         b'm' => mail.headers_mut().prepend("X-Leaf", "yes"),
-        b's' => _ = mail.headers_mut().set("Subject", "changed"),
+        b's' => mail.headers_mut().set("Subject", "changed"),
         b'd' => _ = mail.headers_mut().remove("Subject"),
         _ => {}
     }

@@ -346,26 +346,22 @@ where
         };
         if let Some(call) = call.take() {
             let counts = pen.end(&call);
-            match &done {
-                Ok(response) => {
-                    let is_refused = response.is_refused();
-                    let effect = if is_refused {
-                        Effect::Refuses
-                    } else {
-                        Effect::Says(response.clone())
-                    };
-                    pen.tell(&call, effect);
-                    let answer = Answer {
-                        response: response.clone(),
-                        agreement: call.agreement,
-                        counts,
-                    };
-                    pen.write(What::Answered(stage, Box::new(answer)));
-                }
-                Err(_) => {
-                    pen.tell(&call, Effect::Fails);
-                    pen.write(What::Failed(stage));
-                }
+            if let Ok(response) = &done {
+                let effect = if response.is_refused() {
+                    Effect::Refuses
+                } else {
+                    Effect::Says(response.clone())
+                };
+                pen.tell(&call, effect);
+                let answer = Answer {
+                    response: response.clone(),
+                    agreement: call.agreement,
+                    counts,
+                };
+                pen.write(What::Answered(stage, Box::new(answer)));
+            } else {
+                pen.tell(&call, Effect::Fails);
+                pen.write(What::Failed(stage));
             }
         }
         Poll::Ready(done.map_err(Into::into))
