@@ -97,6 +97,7 @@ impl Live {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Failure>> {
         if matches!(self.call, Call::None) {
+            self.discard();
             *self = Self::new();
             self.make(around.member)?;
             self.start_event(Event::Negotiate(around.offer), around);

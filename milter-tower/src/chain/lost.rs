@@ -51,7 +51,7 @@ pub(super) struct Lost {
     unseen: Option<Stage>,
     /// The message's end is to be told if it saw that event, and only then.
     owes_end: bool,
-    /// After this event it is not needed any more.
+    /// It was its last event.
     is_last: bool,
 }
 
@@ -101,12 +101,13 @@ impl Live {
     pub(super) fn lose(&mut self, around: &Around<'_>) {
         let task = std::mem::take(&mut self.task);
         let call = std::mem::take(&mut self.call);
-        if let (Call::Pending(request), Seat::Here(_)) = (call, &self.seat) {
-            // With one that is away this event waited for another that was lost, and is not begun.
-            if let Seat::Here(service) = std::mem::take(&mut self.seat) {
-                self.seat = Seat::Away(self.run_on(service, request, &task, around));
+        self.seat = match (call, std::mem::take(&mut self.seat)) {
+            (Call::Pending(request), Seat::Here(service)) => {
+                Seat::Away(self.run_on(service, request, &task, around))
             }
-        }
+            // With one that is away the event waited for another lost call, and is not begun.
+            (_, seat) => seat,
+        };
         if matches!(task, Task::Introduce(..)) {
             // It would be taken for one that was shown all it has to know.
             self.condemned = !self.seat.is_empty();
@@ -179,24 +180,28 @@ impl Live {
                 return Poll::Pending;
             }
         };
-        let Seat::Away(lost) = std::mem::take(&mut self.seat) else {
-            return Poll::Ready(Ok(true));
-        };
+        let Lost {
+            unseen,
+            owes_end,
+            is_last,
+            ..
+        } = *lost;
+        self.seat = Seat::Empty;
         // Without a result its runtime shuts down.
         let (service, was_called) = match back {
             Ok(mut back) => (back.service.take(), back.was_called),
             Err(_) => (None, true),
         };
-        if let Some(stage) = lost.unseen.filter(|_| was_called && !lost.owes_end) {
+        if let Some(stage) = unseen.filter(|_| was_called && !owes_end) {
             self.view.reach(stage);
         }
-        let Some(service) = service.filter(|_| !(lost.is_last && was_called)) else {
+        let Some(service) = service.filter(|_| !(is_last && was_called)) else {
             self.condemned = false;
             self.broke = true;
             return Poll::Ready(Err(Failure::Broken));
         };
         self.seat = Seat::Here(service);
-        Poll::Ready(Ok(was_called || !lost.owes_end))
+        Poll::Ready(Ok(was_called || !owes_end))
     }
 }
 

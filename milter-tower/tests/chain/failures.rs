@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Modification, Mta, Needs, Offer, OnMemberFailure, Peer,
-    PeerAddr, Request, Response, Session, Settings, SmtpReply, Stage, Steps,
+    Chain, Event, Member, MemberFailure, Needs, Offer, OnMemberFailure, Peer, PeerAddr, Request,
+    Response, Session, Settings, SmtpReply, Stage, Steps,
 };
 use tower::Service;
 
 use crate::common::{
-    Act, Log, Ready, Scripted, connect, helo, listen, mail, name, rcpt, seconds, start, start_with,
+    Act, Log, Ready, Scripted, connect, helo, mail, name, rcpt, seconds, start, start_with,
 };
 use crate::members::{acting, greeted_as, idle, judge, judging, member, message_as_agreed};
 
@@ -390,47 +390,6 @@ async fn an_unknown_command_brings_no_fresh_service_into_a_message() {
     assert!(mta.message().await.ends_with("Ea"));
     mta.quit(run).await;
     assert_eq!(first.of(2)[..4], ["negotiate", "connect", "helo", "mail"]);
-}
-
-/// A filter in another process, whose modification nobody checked.
-fn changing_so(code: u8, payload: &'static [u8]) -> Scripted {
-    let edit = Modification::decode(code, payload.into()).expect("can be read");
-    let needs = judging().action(Actions::CHANGES);
-    let (a, _) = acting(needs, move |event| match event {
-        Event::EndOfMessage(_) => Response::proceed().edit(edit.clone()).into(),
-        _ => Response::proceed().into(),
-    });
-    a
-}
-
-#[tokio::test]
-async fn changes_that_cannot_be_made_are_that_members_failure() {
-    const FATAL: (u8, &[u8]) = (b'e', b"<a@b>\0RET\0");
-    const NO_HEADER: (u8, &[u8]) = (b'h', b"X Y\0z\0");
-    for (kind, (code, payload), fails) in [
-        (Mta::Sendmail, FATAL, true),
-        (Mta::Unknown, FATAL, true),
-        (Mta::Postfix, FATAL, false),
-        (Mta::Postfix, NO_HEADER, true),
-    ] {
-        for policy in [MemberFailure::Reject, MemberFailure::LeaveOut] {
-            let (lines, _guard) = listen();
-            let (a, b) = (changing_so(code, payload), changing_so(b'h', b"X\0y\0"));
-            let leaves_out = policy == MemberFailure::LeaveOut;
-            let (mut mta, run) = greeted_as(chain(a, policy, b), Settings::new().mta(kind)).await;
-            mta.message_but_its_end().await;
-            let (edits, verdict) = mta.end().await;
-            mta.quit(run).await;
-            let expected = if fails && !leaves_out {
-                (0, Reply::Reject)
-            } else {
-                (if fails { 1 } else { 2 }, Reply::Accept)
-            };
-            assert_eq!((edits.len(), verdict), expected, "{kind:?}: {edits:?}");
-            let logged = lines.count(r#"member="a" at="end of message""#);
-            assert_eq!(logged, usize::from(fails));
-        }
-    }
 }
 
 /// The MTA waits for a reply that means nothing: the filter asked for none, and the MTA cannot leave
