@@ -225,7 +225,7 @@ impl Run {
         if begins || stage == Stage::EndOfMessage {
             self.edit_bytes = 0;
         }
-        self.greeted = stage == Stage::Helo || self.greeted && self.session.owes_abort();
+        self.greeted = (stage == Stage::Helo || self.greeted) && self.session.owes_abort();
         for frame in &told {
             self.sent(frame);
         }
