@@ -98,10 +98,20 @@ const CONFIG: &[&str] = &[
     "s", "q", "y", "e", "m", "p", "r", "b", "o2", "on", "ob", "o0",
 ];
 const CALLS: &[&str] = &[
-    "OoA",
-    "OoA",
-    "OoA",
+    "C0cH0cM0cR0c",
+    "C0cH0cM0cR0c",
+    "C0cH0cM0a",
+    "M0cR0cTcL0cNcB1cE0",
+    "M0d",
+    "R1d",
+    "Ta",
+    "L1cL2r",
+    "Na",
+    "B1s",
+    "E0c",
     "C0cH0c",
+    "M0",
+    "M0a",
     "M0cR0c",
     "M0cR0cTcL0cNcB1cE0c",
     "C0",
@@ -142,9 +152,9 @@ const CALLS: &[&str] = &[
 ];
 
 fn client() -> impl Strategy<Value = Input> {
+    let begins = select(&["Oo\x01A", "Oo\x01A", "Oo\x03AQ!", "Oo\x050Sc12", "O", ""][..]);
     let (settings, calls) = (pieces(CONFIG, 3), pieces(CALLS, 25));
-    (settings, calls).prop_map(|(settings, calls)| {
-        let begins = if calls.len() % 8 == 0 { "" } else { "O" };
+    (settings, begins, calls).prop_map(|(settings, begins, calls)| {
         // Bytes beyond ASCII stand there as characters.
         let bytes = calls.chars().map(|one| u8::try_from(one).unwrap_or(b'?'));
         let bytes: Vec<u8> = bytes.collect();
