@@ -241,9 +241,9 @@ fn failing_offer(act: fn() -> Act) -> (Scripted, Log) {
 
 #[tokio::test]
 async fn what_the_mta_does_not_offer_ends_it_unless_the_member_may_be_left_out() {
-    let offer = milter_core::Offer {
+    let offer = Offer {
         actions: Actions::ADD_HEADERS,
-        ..milter_core::Offer::V6
+        ..Offer::V6
     };
     let demanding = || {
         let needs = Needs::none().action(Actions::CHANGE_SENDER);
