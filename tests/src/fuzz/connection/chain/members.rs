@@ -195,14 +195,14 @@ impl Reader<'_> {
 
     fn policy(&mut self) -> OnMemberFailure {
         let reply = MemberFailure::Reply(SmtpReply::tempfail("member"));
-        let policy = match self.input.below(5) {
+        let number = self.input.below(5);
+        self.may_pass |= number > 1;
+        match number {
             0 => OnMemberFailure::reject(),
             1 => reply.into(),
             2 => OnMemberFailure::leave_out(),
             3 => OnMemberFailure::tempfail().at(Stage::EndOfMessage, MemberFailure::LeaveOut),
             _ => OnMemberFailure::leave_out().at(Stage::EndOfMessage, MemberFailure::Reject),
-        };
-        self.may_pass |= !matches!(policy, ref one if *one == OnMemberFailure::reject());
-        policy
+        }
     }
 }
