@@ -23,6 +23,10 @@ fn main() {
         ("connection", connection()),
         ("negotiation", negotiation()),
         ("smtp_reply", smtp_reply()),
+        ("chain", chain()),
+        ("client", client()),
+        ("network", network()),
+        ("planner", planner()),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder).expect("a folder");
@@ -224,4 +228,72 @@ fn smtp_reply() -> Vec<Vec<u8>> {
         &many,
     ];
     texts.map(<[u8]>::to_vec).to_vec()
+}
+
+/// See the modules `milter_tests::fuzz::connection::chain` and `members` for how to read them.
+fn chain() -> Vec<Vec<u8>> {
+    let session = "D01C0H0M0D31R0R1TL0L1NB1E0AD20M1R0TL0NB3E1K";
+    let texts = [
+        format!(".\np0p1\nccc,ccc\n{session}C1H1M0R0TE0Q"),
+        format!("P\np2p3m0\nccccccccccmh20i31x12;,cccccccmd13;,m\n{session}"),
+        format!("S\nr3f9i0\nccccm,cccccccccm,cs\n{session}"),
+        format!("t\np0[p0p4r1]p5\nc,cccW,cccr,cc\n{session}{session}"),
+        format!(".\nt([p0p0]p0)p2\nccch,cccr,c\n{session}"),
+        format!(".\n(p0(p2(p3)))p1\n,cc!,ccc?,\n{session}{session}"),
+        format!("j\n!0p0!2p2!3p9\nccce,ccccccB,cN\n{session}"),
+        format!("y\n?0p0?3p2?4m2?7p0\n,,m\n{session}{session}"),
+        format!("c\nFp2p2p6\ncccccccccmB0;,\n{session}"),
+        ".\n[p0p0]t(p0[p0r3])\ncccR,cccc,ccP,chc,cr\nC0H0M0R0R1w3V".to_owned(),
+        ".\n!4t(m3i1p7)p8\nh,s,cc\nC0H0M0R0TL0NB1B3E0w7M0R0E0F".to_owned(),
+    ];
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// See the module `milter_tests::fuzz::client` for how to read them.
+fn client() -> Vec<Vec<u8>> {
+    let session = "C0cH0cM0cR0cR1rTcL0cL1cNcB1cE0";
+    let texts = [
+        format!("\nOo\x01A{session}cQ"),
+        format!("m\nOo\x05ASlm0{session}pmh00i31d12B0;aAQ"),
+        format!("s\nOo\x030a3{session}tK{session}dQ"),
+        format!("seb\nOo\x01A{session}mh00;mB0;mH0;c"),
+        format!("r\nOo\x01A{session}mH0;c"),
+        "pq\nOo\x01AC0pcH0sM0sR04M0".to_owned(),
+        "y\nOo\x01AE0cM0cM0cB1sB1L0cU0cHaC0".to_owned(),
+        "o2\nOw\0\0\0\x02\0\0\0\x0f\0\0\0\x10C0cM0cR0y\x07550 no!R0y\x03bad".to_owned(),
+        "\nOo\x01AC0X\x41\x01bG\x04\0\0\0\x01z".to_owned(),
+    ];
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// See the module `milter_tests::fuzz::network` for how to read them.
+fn network() -> Vec<Vec<u8>> {
+    let texts = [
+        &b"\n\nC0H0M0R0TL0L1NB1S\x5cE0D0D1AK"[..],
+        b"j\no\x01A.c.c.c.r.c.c.c.c.c.c.ph00i31;c\nD0D1D2",
+        b"aps\no\x01A-.c.wc.c.c.Wc\nD0M0C0E0",
+        b"q\no\x01A.c.c.t.z\nD1D1A",
+        b"xrbd\no\x05AS0c1.mh00;.c\nC0H0D1",
+        b"e\no\x01A.cc\nC0H0M0AD0",
+        b"\no\x01A.c.c.c.c.c.c.c.c.s\nC0H0M0R0TL0NS\xffE0M0E0",
+        b"\nc\nC0",
+        b"\nz\nC0",
+        b"b\no\x01A.c.c.c.c.c.c.c.mB0;c\nD1D0",
+        b"\no\x01A.X\x41\x01b\nC0D0",
+    ];
+    texts.map(<[u8]>::to_vec).to_vec()
+}
+
+/// See the module `milter_tests::fuzz::planner` for how to read them.
+fn planner() -> Vec<Vec<u8>> {
+    let texts = [
+        "p\n00112031\nd100i100h01|x201d112|h30",
+        "s\n0011203140\nd100d200i500|i030h41|d100",
+        "sl\n0405\nx106h07|i20r\x03X-Yr\x02 z",
+        "2n\n5040\ni050i140|d500",
+        "pw\n003021\n102+01200^33",
+        "swl\n80003021\n280+81^90007022",
+        "0w\n0030\n+100001",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
 }

@@ -107,7 +107,9 @@ impl Live {
 
     /// The chain's call about an end was dropped, and this one's with it.
     pub(super) fn cancel_end(&mut self) {
-        if matches!(self.call, Call::Pending(Some(_))) {
+        if let Call::Pending(Some(end)) = &self.call {
+            let end = end.clone();
+            self.part(end);
             self.discard();
         }
         self.cancel();

@@ -1,7 +1,7 @@
 //! What a member's answer means, and what becomes of its failures.
 
 use milter_core::edit::{Mail, Profile};
-use milter_core::{Modification, Stage, Verdict};
+use milter_core::{Modification, ReplyMode, Stage, Verdict};
 use tracing::{field, warn};
 
 use super::live::{Around, Call, Judgement, Live, PROCEEDS};
@@ -64,7 +64,11 @@ impl Live {
             return PROCEEDS;
         };
         around.log(stage.name(), failure, Some(&verdict));
-        let verdict = self.view.fail(stage, verdict);
+        let verdict = if around.agreement.reply_mode(stage) == ReplyMode::Verdict {
+            self.view.fail(stage, verdict)
+        } else {
+            self.view.owe(stage, verdict)
+        };
         self.settle(stage, &verdict);
         (verdict, Vec::new())
     }

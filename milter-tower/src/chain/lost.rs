@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use milter_core::Stage;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -22,7 +23,7 @@ use super::live::{Around, Call, Live, Task};
 use super::prototype::Instance;
 use crate::error::Failure;
 use crate::guard::guard;
-use crate::request::Request;
+use crate::request::{Event, Request};
 use crate::session::Session;
 
 /// What the log shows as the answer to a call that was lost.
@@ -142,6 +143,21 @@ impl Live {
         }
     }
 
+    /// A call about an end was dropped while the service was away: it hears of that, and of its own
+    /// end, when it is back, and nobody waits for it. A layer with a time-out around the chain drops
+    /// such calls.
+    pub(super) fn part(&mut self, end: Request) {
+        match std::mem::take(&mut self.seat) {
+            Seat::Away(lost) => {
+                // Without a runtime it does not come back.
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(lost.part(end, self.span.clone()));
+                }
+            }
+            other => self.seat = other,
+        }
+    }
+
     /// Waits for a call that was lost: one at a time (D3). One that takes longer than this event
     /// may is dropped, so that what comes next has a service to go to. Whether the event goes to
     /// the service: it does not if it is the end of what the service did not see.
@@ -189,6 +205,25 @@ impl Live {
     }
 }
 
+impl Lost {
+    async fn part(mut self, end: Request, span: Span) {
+        drop(self.recall.take());
+        let Ok(mut back) = self.back.await else {
+            return;
+        };
+        let is_over = self.is_last && back.was_called;
+        let saw_nothing = self.owes_end && !back.was_called;
+        let is_close = matches!(end.event(), Event::Close);
+        let close = end.clone().with_event(Event::Close);
+        let first = (!is_close && !saw_nothing).then_some(end);
+        for end in first.into_iter().chain([close]) {
+            if !is_over {
+                back.tell(end, &span).await;
+            }
+        }
+    }
+}
+
 impl Running {
     async fn run(
         mut self,
@@ -230,6 +265,31 @@ impl Running {
 }
 
 impl Back {
+    /// Tells the service of an end, unless it broke.
+    async fn tell(&mut self, end: Request, span: &Span) {
+        let mut over = pin!(sleep_until(end.deadline().instant().into()));
+        let mut request = Some(end);
+        let is_fit = poll_fn(|cx| {
+            let Some(service) = &mut self.service else {
+                return Poll::Ready(false);
+            };
+            Poll::Ready(match service.poll(&mut request, span, cx) {
+                Poll::Ready(told) => !told.is_err_and(|failure| failure.breaks_service()),
+                Poll::Pending => {
+                    ready!(over.as_mut().poll(cx));
+                    // One that was called and takes too long hears of what comes.
+                    request.is_none()
+                }
+            })
+        })
+        .await;
+        let service = self.service.as_mut();
+        let is_whole = service.is_none_or(|service| service.clear(span).is_ok());
+        if !is_fit || !is_whole {
+            self.discard();
+        }
+    }
+
     fn discard(&mut self) {
         let service = self.service.take();
         // A service that panics when it is dropped has nothing more to break.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-use milter_core::{Header, ReplyMode, Stage, Verdict};
+use milter_core::{Header, Stage, Verdict};
 
 use super::Interrupted;
 use super::live::{Judgement, Live, Task};
@@ -85,9 +85,10 @@ impl Running {
         if self.content.interrupted && pass.stage.is_of_message() {
             return Poll::Ready(Err(Interrupted.into()));
         }
+        let has_reply = self.has_reply(pass.stage, pass.request.session());
         if let Some(verdict) = self.content.decided.clone() {
             if pass.stage.is_of_message() {
-                return Poll::Ready(Ok(self.conclude(pass, verdict)));
+                return Poll::Ready(Ok(self.told(pass, verdict, has_reply)));
             }
         }
         if matches!(pass.step, Step::Hold) {
@@ -99,11 +100,7 @@ impl Running {
         }
         if let Some(verdict) = self.content.owed.clone() {
             // Nobody sees more of it.
-            return Poll::Ready(Ok(if self.has_reply(pass.stage, pass.request.session()) {
-                self.conclude(pass, verdict)
-            } else {
-                Response::proceed()
-            }));
+            return Poll::Ready(Ok(self.told(pass, verdict, has_reply)));
         }
         while let Some(group) = self.group(pass.group) {
             let mut at_once = None;
@@ -117,7 +114,9 @@ impl Running {
             }
             ready!(at_once.unwrap_or_else(|| self.poll_group(pass, group, cx)));
             pass.step = Step::Ask;
-            if let Some(objection) = strictest(&self.judgements) {
+            // What is not told of the envelope, its members keep for the content.
+            let counts = has_reply || pass.stage >= Stage::Header;
+            if let Some(objection) = strictest(&self.judgements).filter(|_| counts) {
                 if let Some(response) = self.object(pass, objection) {
                     return Poll::Ready(Ok(response));
                 }
@@ -257,6 +256,15 @@ impl Running {
         Some(self.conclude(pass, objection))
     }
 
+    /// The answer where the verdict is there already.
+    fn told(&mut self, pass: &Pass, verdict: Verdict, has_reply: bool) -> Response {
+        if has_reply {
+            self.conclude(pass, verdict)
+        } else {
+            Response::proceed()
+        }
+    }
+
     /// The chain's verdict on an event, if it is not to go on.
     pub(super) fn conclude(&mut self, pass: &Pass, verdict: Verdict) -> Response {
         if pass.stage == Stage::Rcpt && verdict.is_refusal() {
@@ -277,7 +285,7 @@ impl Running {
         if stage == Stage::EndOfMessage {
             return self.end_of_message(pass);
         }
-        if self.agreement(session).reply_mode(stage) != ReplyMode::Verdict {
+        if !self.has_reply(stage, session) {
             return Ok(Response::proceed());
         }
         if stage != Stage::Unknown && self.members.iter().all(Live::is_done) {

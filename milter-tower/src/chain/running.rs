@@ -220,9 +220,10 @@ impl Running {
         session.agreement().unwrap_or(&self.agreed)
     }
 
-    /// Whether a verdict at this stage is told.
+    /// Whether a verdict at this stage is told: none is where the MTA waits for a reply that it
+    /// cannot leave out, though nobody asked for one.
     pub(super) fn has_reply(&self, stage: Stage, session: &Session) -> bool {
-        self.agreement(session).reply_mode(stage) != ReplyMode::Silent
+        self.agreement(session).reply_mode(stage) == ReplyMode::Verdict
     }
 
     /// How the MTA at hand does things.

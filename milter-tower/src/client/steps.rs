@@ -150,6 +150,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             let nothing = Command::Body(Bytes::new());
             return self.ask(Stage::Body, nothing).await;
         }
+        // Also where there is nothing to read.
+        self.check(Some(Stage::Body))?;
         let mut last = Answer::new(Stage::Body, Verdict::Continue);
         while last.verdict == Verdict::Continue {
             let mut piece = BytesMut::with_capacity(Modification::MAX_BODY_CHUNK);

@@ -93,8 +93,14 @@ impl View {
     /// next event that has one.
     pub(crate) fn fail(&mut self, stage: Stage, verdict: Verdict) -> Verdict {
         if self.has_reply(stage) {
-            return verdict;
+            verdict
+        } else {
+            self.owe(stage, verdict)
         }
+    }
+
+    /// A failure that is not told now: it is at the next event that has a reply.
+    pub(crate) fn owe(&mut self, stage: Stage, verdict: Verdict) -> Verdict {
         self.standing = self
             .standing
             .take()
@@ -102,9 +108,15 @@ impl View {
         Verdict::Continue
     }
 
-    /// Has every event answered so, as far as the scope reaches.
+    /// Has every event answered so, as far as the scope reaches. What reaches further stays.
     pub(crate) fn stand(&mut self, scope: Scope, verdict: Verdict) {
-        self.standing = Some(Standing { scope, verdict });
+        if self
+            .standing
+            .as_ref()
+            .is_none_or(|standing| standing.scope <= scope)
+        {
+            self.standing = Some(Standing { scope, verdict });
+        }
     }
 
     pub(crate) const fn is_standing(&self) -> bool {

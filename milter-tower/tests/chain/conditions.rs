@@ -6,7 +6,9 @@ use milter_tower::{
     Stage,
 };
 
-use crate::common::{Log, Mta, Run, Scripted, body, connect, macros, mail, name, rcpt, start};
+use crate::common::{
+    Act, Log, Mta, Run, Scripted, body, connect, macros, mail, name, rcpt, start, unknown,
+};
 use crate::members::{field, greeted_as, idle, judge, judging, member};
 
 async fn with_when(condition: Condition, a: Scripted) -> (Mta, Run) {
@@ -258,6 +260,26 @@ async fn a_condition_that_panics_is_its_members_failure() {
         assert_eq!(first.count("mail"), 1, "{:?}", first.all());
         assert_eq!((first.clones(), second.clones()), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn a_condition_that_panics_does_not_undo_what_the_negotiation_came_to() {
+    let (a, log) = Scripted::new(|request, _| match request.event() {
+        Event::Negotiate(_) => Act::Fail,
+        _ => Response::proceed().into(),
+    });
+    let condition = Condition::sender(|_| panic!("expected"));
+    let chain = Chain::new()
+        .with_when("a", condition, a)
+        .with("b", idle().0);
+    let (mut mta, run) = start(chain);
+    mta.negotiate().await;
+    for _ in 0..2 {
+        assert_eq!(mta.ask(mail()).await, Reply::TempFail);
+        assert_eq!(mta.ask(unknown()).await, Reply::TempFail);
+    }
+    mta.quit(run).await;
+    assert_eq!(log.all(), ["negotiate", "close"]);
 }
 
 #[tokio::test]

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Needs, OnMemberFailure, Peer, PeerAddr, Request, Response,
-    Session, Settings, SmtpReply, Stage,
+    Chain, Event, Member, MemberFailure, Needs, Offer, OnMemberFailure, Peer, PeerAddr, Request,
+    Response, Session, Settings, SmtpReply, Stage, Steps,
 };
 use tower::Service;
 
 use crate::common::{
     Act, Log, Ready, Scripted, connect, helo, mail, name, rcpt, seconds, start, start_with,
 };
-use crate::members::{acting, greeted_as, idle, judge, judging, message_as_agreed};
+use crate::members::{acting, greeted_as, idle, judge, judging, member, message_as_agreed};
 
 /// A member that acts so at one event, once.
 fn failing(at: &'static str, act: fn() -> Act) -> (Scripted, Log) {
@@ -241,9 +241,9 @@ fn failing_offer(act: fn() -> Act) -> (Scripted, Log) {
 
 #[tokio::test]
 async fn what_the_mta_does_not_offer_ends_it_unless_the_member_may_be_left_out() {
-    let offer = milter_core::Offer {
+    let offer = Offer {
         actions: Actions::ADD_HEADERS,
-        ..milter_core::Offer::V6
+        ..Offer::V6
     };
     let demanding = || {
         let needs = Needs::none().action(Actions::CHANGE_SENDER);
@@ -390,4 +390,36 @@ async fn an_unknown_command_brings_no_fresh_service_into_a_message() {
     assert!(mta.message().await.ends_with("Ea"));
     mta.quit(run).await;
     assert_eq!(first.of(2)[..4], ["negotiate", "connect", "helo", "mail"]);
+}
+
+/// The MTA waits for a reply that means nothing: the filter asked for none, and the MTA cannot leave
+/// it out.
+#[tokio::test]
+async fn what_fails_where_a_reply_means_nothing_is_refused_later() {
+    for stage in [
+        Stage::Mail,
+        Stage::Rcpt,
+        Stage::Data,
+        Stage::Header,
+        Stage::EndOfHeaders,
+        Stage::Body,
+    ] {
+        let (a, _) = acting(Needs::none().record(stage), move |event| {
+            if event.stage() == Some(stage) {
+                Act::Fail
+            } else {
+                Response::proceed().into()
+            }
+        });
+        let (b, second) = member(Needs::none().record(Stage::Mail), |_| Response::proceed());
+        let (mut mta, run) = start(Chain::new().with("a", a).with("b", b));
+        let steps = Steps::empty();
+        mta.offer(Offer { steps, ..Offer::V6 }).await;
+        let seen = mta.message().await;
+        let (last, before) = seen.as_bytes().split_last().unwrap();
+        assert_eq!(*last, b't', "{stage}: {seen}");
+        assert!(!before.contains(&b't'), "{stage}: {seen}");
+        mta.quit(run).await;
+        assert!(second.count("end: aborted") + second.count("end: tempfail") < 2);
+    }
 }

@@ -9,6 +9,7 @@ use milter_tower::{Chain, Event, Member, Request, Response, Settings};
 use tower::Layer;
 use tower::Service;
 use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::timeout::Timeout;
 
 use crate::common::{Act, Log, Scripted, ended, listen, mail, name, rcpt, seconds};
 use crate::members::{acting, greeted_as, judge, judging};
@@ -344,4 +345,35 @@ async fn a_chain_that_is_dropped_takes_it_along() {
     tokio::time::sleep(seconds(1)).await;
     assert!(start.elapsed() < seconds(2));
     assert_eq!(log.all()[4..], ["rcpt", "dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_away_at_an_end_that_is_cut_short_hears_of_it_when_it_is_back() {
+    for (act, seen) in [
+        (|| Act::Hang, "dropped"),
+        (|| Act::After(seconds(5), Response::proceed()), "mail"),
+    ] as [(fn() -> Act, &str); 2]
+    {
+        for goes_on in [false, true] {
+            let (b, _) = nth_time("mail", 1, || Response::reject().into());
+            let (c, log) = nth_time("mail", 1, act);
+            let inner = Timeout::new(two(b, c), seconds(3));
+            let chain = Chain::new().with("inner", inner);
+            let (mut mta, run) = greeted_as(chain, Settings::new()).await;
+            assert_eq!(mta.ask(mail()).await, Reply::Reject);
+            if goes_on {
+                // Another takes the place of the one that has not heard of the message's end.
+                assert!(mta.message().await.ends_with("Ea"));
+            }
+            mta.quit(run).await;
+            tokio::time::sleep(seconds(30)).await;
+            let first = log.of(1);
+            let [.., before, end, close] = &first[..] else {
+                panic!("{first:?}");
+            };
+            let ends = [before.as_str(), end.as_str(), close.as_str()];
+            assert_eq!(ends, [seen, "end: aborted", "close"], "{:?}", log.all());
+            assert_eq!(log.count("close"), if goes_on { 2 } else { 1 });
+        }
+    }
 }

@@ -224,6 +224,9 @@ async fn a_milter_that_goes_away_between_messages_is_found_gone() {
     tokio::task::yield_now().await;
     assert!(milter.is_gone());
     assert_eq!(milter.failure(), Some(&Failure::ConnectionLost));
+    // A body of nothing has nothing to send, but nobody to judge it either.
+    let error = milter.body_from(&b""[..]).await.unwrap_err();
+    assert_eq!(error.failure(), Some(&Failure::ConnectionLost));
 }
 
 /// A milter with nothing more to say about the session may leave.

@@ -6,7 +6,7 @@ use milter_tower::Response;
 use super::super::input::Choices;
 
 /// Adds edits, a letter each and one for its text, up to a `;`.
-pub(super) fn add(mut response: Response, input: &mut Choices<'_>) -> Response {
+pub(in crate::fuzz) fn add(mut response: Response, input: &mut Choices<'_>) -> Response {
     while !input.is_empty() {
         let letter = input.letter(b";hixdbe+2-qBH");
         if letter == b';' {

@@ -68,15 +68,19 @@ impl Scripted {
         } else {
             plan.needs.clone()
         };
+        Self::made(plan.needs.clone(), needs_later, plan.acts.clone(), trace)
+    }
+
+    fn made(needs: Option<Needs>, needs_later: Option<Needs>, acts: Vec<u8>, trace: Trace) -> Self {
         Self {
             clone: 0,
             trace,
             shared: Arc::new(Shared {
-                needs: plan.needs.clone(),
+                needs,
                 needs_later,
                 state: Mutex::new(State {
                     clones: 0,
-                    acts: plan.acts.clone(),
+                    acts,
                     done: 0,
                     progress: None,
                 }),
@@ -86,7 +90,12 @@ impl Scripted {
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    /// One of a chain: all its clones need the same.
+    pub(super) fn with(needs: Option<Needs>, acts: &[u8], trace: Trace) -> Self {
+        Self::made(needs.clone(), needs, acts.to_vec(), trace)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let state = self.shared.state.lock();
         change(&mut state.unwrap_or_else(PoisonError::into_inner))
     }
@@ -112,7 +121,7 @@ impl Scripted {
             b't' => plain(Verdict::TempFail),
             b'd' => plain(Verdict::Discard),
             b's' => plain(Verdict::Skip),
-            b'y' => says(self.with(|state| state.choose(smtp_reply)).into()),
+            b'y' => says(self.change(|state| state.choose(smtp_reply)).into()),
             b'f' => (Act::Answer(Response::refuse()), Effect::Refuses),
             b'e' => (Act::Fail, Effect::Fails),
             b'!' => (Act::Panic, Effect::Breaks),
@@ -125,8 +134,8 @@ impl Scripted {
             b'W' => (Act::After(LONG, Response::reject()), Effect::SaysLate),
             b'b' => (Act::Bomb(Some(Response::proceed())), Effect::Breaks),
             b'B' => (Act::Bomb(None), Effect::Breaks),
-            b'm' => says(self.with(|s| s.choose(|input| edits::add(Response::accept(), input)))),
-            b'M' => says(self.with(|s| {
+            b'm' => says(self.change(|s| s.choose(|input| edits::add(Response::accept(), input)))),
+            b'M' => says(self.change(|s| {
                 s.choose(|input| {
                     let verdict =
                         input.pick(&[Response::proceed, Response::reject, Response::skip]);
@@ -137,7 +146,7 @@ impl Scripted {
             b'p' => {
                 if let Event::EndOfMessage(progress) = event {
                     progress.send();
-                    let old = self.with(|state| state.progress.replace(progress.clone()));
+                    let old = self.change(|state| state.progress.replace(progress.clone()));
                     if let Some(old) = old {
                         old.send();
                     }
@@ -194,7 +203,7 @@ fn smtp_reply(input: &mut Choices<'_>) -> SmtpReply {
 
 impl Clone for Scripted {
     fn clone(&self) -> Self {
-        let clone = self.with(|state| {
+        let clone = self.change(|state| {
             state.clones += 1;
             state.clones
         });
@@ -224,7 +233,7 @@ impl Service<Request> for Scripted {
             self.busy = None;
             return Poll::Ready(Ok(()));
         }
-        let letter = self.with(|state| {
+        let letter = self.change(|state| {
             let is_over = state.done == state.acts.len();
             if is_over {
                 b'c'
@@ -309,7 +318,7 @@ impl Drop for Bomb {
 }
 
 /// A word for an event.
-fn name(event: &Event) -> &'static str {
+pub(super) fn name(event: &Event) -> &'static str {
     match event {
         Event::Negotiate(_) => "negotiate",
         Event::MessageEnd(Outcome::Verdict(verdict)) => match verdict.name() {

@@ -15,8 +15,9 @@
 //! Time is paused, so that hours of silence cost nothing.
 
 mod calls;
+mod chain;
 mod check;
-mod edits;
+pub(super) mod edits;
 mod filter;
 mod moves;
 mod mta;
@@ -30,7 +31,9 @@ use milter_tower::{ConnectionError, serve_connection};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
+pub use self::chain::chain;
 use self::filter::Scripted;
+pub(super) use self::moves::command;
 use self::mta::Mta;
 use self::plan::Plan;
 use self::trace::Trace;

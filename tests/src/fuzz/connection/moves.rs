@@ -81,7 +81,7 @@ async fn turn(mta: &mut Mta<'_>, letter: u8, input: &mut Choices<'_>) {
     }
 }
 
-fn command(letter: u8, offer: Offer, input: &mut Choices<'_>) -> Command {
+pub(in crate::fuzz) fn command(letter: u8, offer: Offer, input: &mut Choices<'_>) -> Command {
     match letter {
         b'O' => Command::Negotiate(offer),
         b'o' => Command::Negotiate(Offer {

@@ -53,6 +53,11 @@ impl Trace {
         self.lock().clone()
     }
 
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// How the filter's first clone answered the offer, if it did.
     pub(super) fn introduction(&self) -> Option<Effect> {
         self.lock().iter().find_map(|entry| match entry {
