@@ -7,6 +7,7 @@ mod common;
 mod apart;
 mod conditions;
 mod content;
+mod decided;
 mod edits;
 mod ends;
 mod envelope;
