@@ -1,9 +1,26 @@
-use tower::ServiceBuilder;
-
+#[cfg(feature = "catch-panic")]
+use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "failure-policy")]
+use crate::failure_policy::FailurePolicyLayer;
+#[cfg(feature = "header-limit")]
+use crate::header_limit::HeaderLimitLayer;
+#[cfg(feature = "recipient-limit")]
+use crate::recipient_limit::RecipientLimitLayer;
 #[cfg(feature = "set-header")]
-use {crate::set_header::SetHeaderLayer, tower::layer::util::Stack};
+use crate::set_header::SetHeaderLayer;
+#[cfg(feature = "size-limit")]
+use crate::size_limit::SizeLimitLayer;
+#[cfg(feature = "timeout")]
+use crate::timeout::TimeoutLayer;
+use tower::ServiceBuilder;
+#[allow(
+    unused_imports,
+    reason = "without any layer there is nothing to put on"
+)]
+use tower::layer::util::Stack;
 
-/// The layers of this crate as methods of tower's [`ServiceBuilder`].
+/// The layers of this crate as methods of tower's [`ServiceBuilder`]. Where that has a method of the
+/// same name, the one here begins with `milter_`.
 ///
 /// Needs the feature `util`, and each method that of its layer.
 #[cfg_attr(
@@ -26,6 +43,42 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
+    #[cfg(feature = "size-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
+    fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>>;
+
+    /// Bounds how many recipients a message has; see [`recipient_limit`](crate::recipient_limit).
+    #[cfg(feature = "recipient-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
+    fn recipient_limit(
+        self,
+        layer: RecipientLimitLayer,
+    ) -> ServiceBuilder<Stack<RecipientLimitLayer, L>>;
+
+    /// Bounds how many headers a message has; see [`header_limit`](crate::header_limit).
+    #[cfg(feature = "header-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
+    fn header_limit(self, layer: HeaderLimitLayer) -> ServiceBuilder<Stack<HeaderLimitLayer, L>>;
+
+    /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
+    #[cfg(feature = "failure-policy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+    fn failure_policy(
+        self,
+        layer: FailurePolicyLayer,
+    ) -> ServiceBuilder<Stack<FailurePolicyLayer, L>>;
+
+    /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
+    #[cfg(feature = "catch-panic")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+    fn catch_panic(self, layer: CatchPanicLayer) -> ServiceBuilder<Stack<CatchPanicLayer, L>>;
+
+    /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
+    #[cfg(feature = "timeout")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+    fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>>;
+
     /// Adds a header to every mail that the filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -34,6 +87,42 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "size-limit")]
+    fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "recipient-limit")]
+    fn recipient_limit(
+        self,
+        layer: RecipientLimitLayer,
+    ) -> ServiceBuilder<Stack<RecipientLimitLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "header-limit")]
+    fn header_limit(self, layer: HeaderLimitLayer) -> ServiceBuilder<Stack<HeaderLimitLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "failure-policy")]
+    fn failure_policy(
+        self,
+        layer: FailurePolicyLayer,
+    ) -> ServiceBuilder<Stack<FailurePolicyLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "catch-panic")]
+    fn catch_panic(self, layer: CatchPanicLayer) -> ServiceBuilder<Stack<CatchPanicLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "timeout")]
+    fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "set-header")]
     fn set_header(self, header: SetHeaderLayer) -> ServiceBuilder<Stack<SetHeaderLayer, L>> {
         self.layer(header)
@@ -41,7 +130,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 }
 
 mod sealed {
-    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    #[allow(
+        unreachable_pub,
+        reason = "nobody else can name it: the trait is sealed"
+    )]
     pub trait Sealed<L> {}
 
     impl<L> Sealed<L> for super::ServiceBuilder<L> {}

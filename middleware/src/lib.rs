@@ -5,8 +5,32 @@
 //! | layer | feature | what it does |
 //! | --- | --- | --- |
 #![cfg_attr(
+    feature = "catch-panic",
+    doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
+)]
+#![cfg_attr(
+    feature = "failure-policy",
+    doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
+)]
+#![cfg_attr(
+    feature = "header-limit",
+    doc = "| [`header_limit`] | `header-limit` | bounds how many headers a message has, and how large they are |"
+)]
+#![cfg_attr(
+    feature = "recipient-limit",
+    doc = "| [`recipient_limit`] | `recipient-limit` | bounds how many recipients a message has |"
+)]
+#![cfg_attr(
     feature = "set-header",
     doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
+)]
+#![cfg_attr(
+    feature = "size-limit",
+    doc = "| [`size_limit`] | `size-limit` | bounds the size of messages, by what is announced and by what comes |"
+)]
+#![cfg_attr(
+    feature = "timeout",
+    doc = "| [`timeout`] | `timeout` | bounds how long the filter may take, for an event, a stage and a message |"
 )]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
@@ -22,9 +46,46 @@
 #[macro_use]
 mod macros;
 
+#[cfg(any(
+    feature = "header-limit",
+    feature = "recipient-limit",
+    feature = "size-limit"
+))]
+mod judged;
+#[cfg(any(
+    feature = "header-limit",
+    feature = "recipient-limit",
+    feature = "size-limit"
+))]
+mod reply;
+
+#[cfg(feature = "catch-panic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+pub mod catch_panic;
+
+#[cfg(feature = "failure-policy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+pub mod failure_policy;
+
+#[cfg(feature = "header-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
+pub mod header_limit;
+
+#[cfg(feature = "recipient-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
+pub mod recipient_limit;
+
 #[cfg(feature = "set-header")]
 #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
 pub mod set_header;
+
+#[cfg(feature = "size-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
+pub mod size_limit;
+
+#[cfg(feature = "timeout")]
+#[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+pub mod timeout;
 
 #[cfg(feature = "util")]
 mod builder_ext;

@@ -1,11 +1,24 @@
-use milter_tower::{Request, Response};
-use tower_service::Service;
-
+#[cfg(feature = "catch-panic")]
+use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "failure-policy")]
+use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
+#[cfg(feature = "header-limit")]
+use crate::header_limit::{HeaderLimit, HeaderLimitLayer};
+#[cfg(feature = "recipient-limit")]
+use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 #[cfg(feature = "set-header")]
-use {
-    crate::set_header::{SetHeader, SetHeaderLayer},
-    tower_layer::Layer,
-};
+use crate::set_header::{SetHeader, SetHeaderLayer};
+#[cfg(feature = "size-limit")]
+use crate::size_limit::{SizeLimit, SizeLimitLayer};
+#[cfg(feature = "timeout")]
+use crate::timeout::{Timeout, TimeoutLayer};
+use milter_tower::{Request, Response};
+#[allow(
+    unused_imports,
+    reason = "without any layer there is nothing to put on"
+)]
+use tower_layer::Layer;
+use tower_service::Service;
 
 /// The layers of this crate as methods of services.
 ///
@@ -26,6 +39,36 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
+    #[cfg(feature = "size-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
+    fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self>;
+
+    /// Bounds how many recipients a message has; see [`recipient_limit`](crate::recipient_limit).
+    #[cfg(feature = "recipient-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
+    fn recipient_limit(self, layer: RecipientLimitLayer) -> RecipientLimit<Self>;
+
+    /// Bounds how many headers a message has; see [`header_limit`](crate::header_limit).
+    #[cfg(feature = "header-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
+    fn header_limit(self, layer: HeaderLimitLayer) -> HeaderLimit<Self>;
+
+    /// Says what becomes of mail when the filter fails; see [`failure_policy`](crate::failure_policy).
+    #[cfg(feature = "failure-policy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
+    fn failure_policy(self, layer: FailurePolicyLayer) -> FailurePolicy<Self>;
+
+    /// Makes a verdict of a panic; see [`catch_panic`](crate::catch_panic).
+    #[cfg(feature = "catch-panic")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
+    fn catch_panic(self, layer: CatchPanicLayer) -> CatchPanic<Self>;
+
+    /// Bounds how long the filter may take; see [`timeout`](crate::timeout).
+    #[cfg(feature = "timeout")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+    fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self>;
+
     /// Adds a header to every mail that this filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -37,6 +80,36 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "size-limit")]
+    fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "recipient-limit")]
+    fn recipient_limit(self, layer: RecipientLimitLayer) -> RecipientLimit<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "header-limit")]
+    fn header_limit(self, layer: HeaderLimitLayer) -> HeaderLimit<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "failure-policy")]
+    fn failure_policy(self, layer: FailurePolicyLayer) -> FailurePolicy<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "catch-panic")]
+    fn catch_panic(self, layer: CatchPanicLayer) -> CatchPanic<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "timeout")]
+    fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "set-header")]
     fn set_header(self, header: SetHeaderLayer) -> SetHeader<Self> {
         header.layer(self)
@@ -44,7 +117,10 @@ where
 }
 
 mod sealed {
-    #[allow(unreachable_pub, reason = "nobody else can name it: the trait is sealed")]
+    #[allow(
+        unreachable_pub,
+        reason = "nobody else can name it: the trait is sealed"
+    )]
     pub trait Sealed {}
 
     impl<S> Sealed for S where S: super::Service<super::Request, Response = super::Response> {}

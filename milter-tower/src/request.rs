@@ -82,6 +82,11 @@ impl Request {
         self.deadline
     }
 
+    /// For layers: lets the service within have less time. More than it has the MTA does not wait.
+    pub fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
     /// The same request about another event.
     #[must_use]
     pub fn with_event(mut self, event: Event) -> Self {
@@ -148,6 +153,12 @@ impl Deadline {
 
     pub(crate) const fn at(instant: Instant) -> Self {
         Self(instant)
+    }
+
+    /// So much before this one.
+    #[must_use]
+    pub fn earlier_by(self, time: Duration) -> Self {
+        Self(self.0.checked_sub(time).unwrap_or(self.0))
     }
 
     /// The time that is left; zero if it has passed.

@@ -20,6 +20,8 @@ type Log = Arc<Mutex<Vec<String>>>;
 enum Plan {
     /// Answers this at the first event of a stage; none stands for the negotiation.
     Instead(Option<Stage>, Verdict),
+    /// Fails with this at the first event of a stage.
+    Fail(Stage, Verdict),
     /// Leaves the service within out from a stage on.
     LeaveOut(Stage, Option<Verdict>),
 }
@@ -52,6 +54,7 @@ where
                 {
                     turn.instead(verdict.clone())
                 }
+                Plan::Fail(at, verdict) if Some(*at) == turn.stage() => turn.fail(verdict.clone()),
                 Plan::LeaveOut(at, own) if Some(*at) == turn.stage() => {
                     turn.leave_out(own.clone());
                     Response::proceed()
@@ -234,5 +237,32 @@ async fn is_alone_with_the_rest_of_what_it_left_out() {
             taken(&log).contains(&"mail".to_owned()),
             "the next message is its own"
         );
+    }
+}
+
+/// What broke at a recipient fails the message.
+#[tokio::test]
+async fn fails_the_rest_of_the_message() {
+    for profile in profiles() {
+        for stage in [Stage::Rcpt, Stage::Data] {
+            if stage == Stage::Data && profile.name() == MtaProfile::version_2().name() {
+                continue;
+            }
+            let (log, alone) = (Log::default(), Log::default());
+            let filter = layered(Plan::Fail(stage, reply()), Needs::all(), &log, &alone);
+            let mut session = MockMta::with_profile(profile.clone(), filter).open().await;
+            session.connect(Mail::new().connection()).await;
+            session.mail("a@example.org").await;
+            session.rcpt("b@example.net").await;
+            session.data().await;
+            taken(&log);
+            // A client that goes on all the same.
+            assert!(session.end_of_headers().await.reply.is_some());
+            let seen = taken(&log);
+            assert!(
+                seen.len() == 1 && seen[0].starts_with("Verdict(Reply"),
+                "{seen:?}"
+            );
+        }
     }
 }

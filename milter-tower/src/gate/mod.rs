@@ -70,15 +70,17 @@
 //! # fn main() {}
 //! ```
 
+mod introduce;
 mod turn;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use milter_core::{Stage, Verdict};
+use milter_core::{Agreement, ReplyMode, Stage, Verdict};
 
+pub use self::introduce::introduce;
 pub use self::turn::Turn;
-use crate::member::{Scope, Standing, is_due};
+use crate::member::{Scope, Standing};
 use crate::request::{Event, Outcome, Request};
 use crate::response::Response;
 
@@ -113,6 +115,10 @@ const SEEN: u8 = 1;
 const OVER: u8 = 2;
 /// It gets no more of the session.
 const OUT: u8 = 4;
+/// It gets no more at all, but for ends.
+const GONE: u8 = 32;
+/// It gets no more of the body.
+const SKIPS: u8 = 64;
 /// A verdict stands.
 const STANDS: u8 = 8;
 /// It has a verdict of its own on the message.
@@ -124,7 +130,7 @@ pub enum Entry {
     /// It is for the service within, unless the layer answers [instead](Turn::instead). So are the
     /// negotiation and ends.
     Ask(Turn, Request),
-    /// The service within was [left out](Turn::leave_out) before: the layer is alone with it. Never
+    /// The service within was left out ([`leave_out`](Turn::leave_out), [`go_on`](Turn::go_on)) before: the layer is alone with it. Never
     /// an end.
     Alone(Turn, Request),
     /// Neither is asked: a verdict stands, or it is the end of a message of which the service within
@@ -160,18 +166,22 @@ impl Gate {
             },
         };
         let flags = self.shared.flags();
-        let agreement = request.session().agreement();
+        // Where the MTA waits for going on only, the server takes nothing else from a service.
+        let is_due = |agreed: &Agreement| agreed.reply_mode(stage) == ReplyMode::Verdict;
+        let due = request.session().agreement().is_none_or(is_due);
         if flags & STANDS != 0 {
             let kept = self.shared.kept();
             let standing = kept.standing.as_ref();
-            let verdict = standing.map(|standing| standing.at(stage, agreement));
+            let verdict = standing.map(|standing| standing.at(stage, due));
             return Entry::Answer(verdict.unwrap_or_default().into());
         }
-        let turn = self.turn(At::Stage {
-            stage,
-            due: is_due(stage, agreement),
-        });
-        if flags & OUT != 0 || flags & OVER != 0 && stage.is_of_message() {
+        let turn = self.turn(At::Stage { stage, due });
+        let is_out = match stage {
+            Stage::Body => flags & (OUT | GONE | OVER | SKIPS),
+            stage if stage.is_of_message() => flags & (OUT | GONE | OVER),
+            _ => flags & (OUT | GONE),
+        };
+        if is_out != 0 {
             Entry::Alone(turn, request)
         } else {
             Entry::Ask(turn, request)
@@ -185,7 +195,8 @@ impl Gate {
         } else {
             self.shared.kept().own.take()
         };
-        self.shared.forget(Scope::Message, SEEN | OVER | OWN);
+        self.shared
+            .forget(Scope::Message, SEEN | OVER | OWN | SKIPS);
         if flags & SEEN == 0 {
             return Entry::Answer(Response::proceed());
         }

@@ -5,5 +5,5 @@ mod standing;
 mod view;
 
 pub(crate) use self::place::Place;
-pub(crate) use self::standing::{Scope, Standing, is_due};
+pub(crate) use self::standing::{Scope, Standing};
 pub(crate) use self::view::{View, needs_of};

@@ -1,6 +1,6 @@
 //! Verdicts that stand: given to every event that can carry them, as far as they reach.
 
-use milter_core::{Agreement, ReplyMode, Stage, Verdict};
+use milter_core::{Stage, Verdict};
 
 /// How far a verdict reaches that is given without asking the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,17 +29,12 @@ impl Standing {
         Some(Self { scope, verdict })
     }
 
-    /// What is told at a stage: the verdict where it can be, else to go on.
-    pub(crate) fn at(&self, stage: Stage, agreement: Option<&Agreement>) -> Verdict {
-        if is_due(stage, agreement) && self.verdict.is_allowed_at(stage) {
+    /// What is told at a stage: the verdict if one is due that is like it, else to go on.
+    pub(crate) fn at(&self, stage: Stage, is_due: bool) -> Verdict {
+        if is_due && self.verdict.is_allowed_at(stage) {
             self.verdict.clone()
         } else {
             Verdict::Continue
         }
     }
-}
-
-/// Whether the MTA takes an answer at a stage. Where nothing was agreed, a test calls.
-pub(crate) fn is_due(stage: Stage, agreement: Option<&Agreement>) -> bool {
-    agreement.is_none_or(|agreed| agreed.reply_mode(stage) != ReplyMode::Silent)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use milter_core::{Agreement, Modification, Needs, ReplyMode, Stage, Verdict};
 
-use super::standing::{Scope, Standing, is_due};
+use super::standing::{Scope, Standing};
 use crate::error::Failure;
 use crate::response::Response;
 
@@ -41,7 +41,7 @@ impl View {
 
     /// Whether a verdict of the service is told at this stage.
     pub(crate) fn has_reply(&self, stage: Stage) -> bool {
-        is_due(stage, Some(&self.agreement))
+        self.agreement.reply_mode(stage) != ReplyMode::Silent
     }
 
     /// Whether the service is asked.
@@ -56,7 +56,7 @@ impl View {
             return None;
         }
         Some(match &self.standing {
-            Some(standing) => standing.at(stage, Some(&self.agreement)),
+            Some(standing) => standing.at(stage, self.has_reply(stage)),
             None => Verdict::Continue,
         })
     }
