@@ -17,6 +17,14 @@
     doc = "| [`header_limit`] | `header-limit` | bounds how many headers a message has, and how large they are |"
 )]
 #![cfg_attr(
+    feature = "log",
+    doc = "| [`log`] | `log` | writes a line for each message, however it ended |"
+)]
+#![cfg_attr(
+    feature = "metrics",
+    doc = "| [`metrics`] | `metrics` | counts what the filter does, for Prometheus and the like |"
+)]
+#![cfg_attr(
     feature = "recipient-limit",
     doc = "| [`recipient_limit`] | `recipient-limit` | bounds how many recipients a message has |"
 )]
@@ -31,6 +39,10 @@
 #![cfg_attr(
     feature = "timeout",
     doc = "| [`timeout`] | `timeout` | bounds how long the filter may take, for an event, a stage and a message |"
+)]
+#![cfg_attr(
+    feature = "trace",
+    doc = "| [`trace`] | `trace` | puts what the filter does into `tracing` spans |"
 )]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
@@ -63,6 +75,13 @@ mod reply;
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
 pub mod catch_panic;
 
+#[cfg(any(feature = "log", feature = "metrics", feature = "trace"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "log", feature = "metrics", feature = "trace")))
+)]
+pub mod classify;
+
 #[cfg(feature = "failure-policy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
 pub mod failure_policy;
@@ -70,6 +89,14 @@ pub mod failure_policy;
 #[cfg(feature = "header-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
 pub mod header_limit;
+
+#[cfg(feature = "log")]
+#[cfg_attr(docsrs, doc(cfg(feature = "log")))]
+pub mod log;
+
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 
 #[cfg(feature = "recipient-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
@@ -86,6 +113,10 @@ pub mod size_limit;
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
 pub mod timeout;
+
+#[cfg(feature = "trace")]
+#[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+pub mod trace;
 
 #[cfg(feature = "util")]
 mod builder_ext;
