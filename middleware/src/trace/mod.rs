@@ -56,7 +56,7 @@
 //! # What it needs, and costs
 //!
 //! Of the negotiation nothing, and it changes no answer. Where no subscriber listens to the levels
-//! of the hooks an event costs some 40 instructions and no allocation: each default hook is asked
+//! of the hooks an event costs some 40 instructions (counted with callgrind) and no allocation: each default hook is asked
 //! before whether it has anything to do. A function is taken to have.
 
 #[macro_use]
