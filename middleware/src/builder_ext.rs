@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "dry-run")]
+use crate::dry_run::DryRunLayer;
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::FailurePolicyLayer;
 #[cfg(feature = "header-limit")]
@@ -68,6 +70,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>>;
 
+    /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
+    #[cfg(feature = "dry-run")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+    fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -127,6 +134,11 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "dry-run")]
+    fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>> {
         self.layer(layer)
     }
 

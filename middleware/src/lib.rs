@@ -9,6 +9,10 @@
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
 #![cfg_attr(
+    feature = "dry-run",
+    doc = "| [`dry_run`] | `dry-run` | lets a filter run without effect, for all or a part of the messages |"
+)]
+#![cfg_attr(
     feature = "failure-policy",
     doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
 )]
@@ -43,6 +47,10 @@
 #![cfg_attr(
     feature = "trace",
     doc = "| [`trace`] | `trace` | puts what the filter does into `tracing` spans |"
+)]
+#![cfg_attr(
+    feature = "when",
+    doc = "| [`when`] | `when` | applies another layer to some messages only |"
 )]
 //!
 //! A layer adds what it needs to the negotiation by itself, on the way back from the filter to
@@ -82,6 +90,10 @@ pub mod catch_panic;
 )]
 pub mod classify;
 
+#[cfg(feature = "dry-run")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+pub mod dry_run;
+
 #[cfg(feature = "failure-policy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
 pub mod failure_policy;
@@ -117,6 +129,10 @@ pub mod timeout;
 #[cfg(feature = "trace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
 pub mod trace;
+
+#[cfg(feature = "when")]
+#[cfg_attr(docsrs, doc(cfg(feature = "when")))]
+pub mod when;
 
 #[cfg(feature = "util")]
 mod builder_ext;

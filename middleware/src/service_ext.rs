@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "dry-run")]
+use crate::dry_run::{DryRun, DryRunLayer};
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
 #[cfg(feature = "header-limit")]
@@ -63,6 +65,11 @@ pub trait ServiceExt: sealed::Sealed + Sized {
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> Trace<Self, M, Q, R, F, C>;
 
+    /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
+    #[cfg(feature = "dry-run")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
+    fn dry_run(self, layer: DryRunLayer) -> DryRun<Self>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -119,6 +126,11 @@ where
         self,
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> Trace<Self, M, Q, R, F, C> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "dry-run")]
+    fn dry_run(self, layer: DryRunLayer) -> DryRun<Self> {
         layer.layer(self)
     }
 
