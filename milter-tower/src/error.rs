@@ -98,6 +98,9 @@ pub enum Failure {
     /// A modification could not be made.
     #[error(transparent)]
     Edit(#[from] ModificationError),
+    /// The MTA would refuse the message for the service's modifications, or worse.
+    #[error(transparent)]
+    Refused(#[from] milter_core::edit::Refused),
     /// Modifications came before the end of the message.
     #[error("a message can be changed at its end only, not at {0}")]
     EarlyEdit(milter_core::Stage),

@@ -82,6 +82,23 @@ impl MacroRequest {
         }
     }
 
+    /// Takes out what is too much for one stage: never what the facts of a session are read from,
+    /// and of the rest the last.
+    pub(crate) fn drop_excess(&mut self) -> Vec<(MacroStage, Cow<'static, str>)> {
+        let mut excess = Vec::new();
+        for stage in MacroStage::ALL {
+            let Some(list) = &mut self.lists[stage.number() as usize] else {
+                continue;
+            };
+            if list.len() > MAX_NAMES {
+                let is_fact = |name: &str| facts(stage).iter().any(|fact| same(fact, name));
+                list.sort_by_key(|name| !is_fact(name));
+                excess.extend(list.drain(MAX_NAMES..).map(|name| (stage, name)));
+            }
+        }
+        excess
+    }
+
     /// The first name that cannot be sent, and the first stage with too many names.
     pub(crate) fn check(&self) -> Result<(), MacroRequestError> {
         for stage in MacroStage::ALL {
@@ -364,5 +381,20 @@ mod tests {
             request.check(),
             Err(MacroRequestError::TooMany { count: 51, .. })
         ));
+        let excess = request.drop_excess();
+        assert_eq!(excess, [(MacroStage::Helo, "{m50}".into())]);
+        assert_eq!(request.check(), Ok(()));
+        assert!(request.drop_excess().is_empty());
+    }
+
+    #[test]
+    fn what_facts_are_read_from_is_never_too_much() {
+        let mut request = MacroRequest::default();
+        request.add(MacroStage::Data, (0..50).map(|i| format!("{{m{i}}}")));
+        request.join(&MacroRequest::default());
+        let excess = request.drop_excess();
+        assert_eq!(excess, [(MacroStage::Data, "{m49}".into())]);
+        let names = shown(&request.to_lists(), MacroStage::Data).unwrap();
+        assert_eq!((names.len(), &*names[0]), (50, "i"));
     }
 }

@@ -178,6 +178,16 @@ impl Needs {
         self
     }
 
+    /// Takes out the macros beyond the fifty that Sendmail takes for one stage, and returns them: the
+    /// last in order, but none that the session's facts come from.
+    ///
+    /// For needs that were [joined](Self::join), where nobody asks for too many. What one filter
+    /// asks for is an error of [`negotiate`](super::negotiate()) instead.
+    // sendmail/milter.c milter_getsymlist: cuts the list, and does not tell the filter
+    pub fn drop_excess_macros(&mut self) -> Vec<(MacroStage, Cow<'static, str>)> {
+        self.macros.drop_excess()
+    }
+
     /// Declines an event that was asked for. The end of the message cannot be declined.
     #[must_use]
     pub fn without(mut self, stage: Stage) -> Self {

@@ -159,8 +159,8 @@ impl Running {
         }
     }
 
-    /// Lets go on who waited for a member that wants no more of the message. Once the body has
-    /// begun it is too late for that.
+    /// Lets go on who waited for a member that wants no more of the message. Too late for that is
+    /// once the body has gone to a file: to read that may take more time than an event has.
     fn release(&mut self) {
         for at in 0..self.members.len() {
             let Some(from) = self.members[at].lags else {
@@ -170,12 +170,17 @@ impl Running {
             let Some(hold) = &self.content.hold else {
                 continue;
             };
-            if waits == Some(from) || hold.body_len() > 0 || self.members[at].undecided {
+            let has_body = hold.body_len() > 0;
+            let waits_for_body = has_body && waits.is_some();
+            if waits == Some(from) || waits_for_body || self.members[at].undecided {
                 continue;
             }
             let live = &mut self.members[at];
-            if from == Stage::Header {
-                let feed = hold.feed(from, &live.view);
+            if from == Stage::Header || has_body {
+                let feed = hold.feed_so_far(from, &live.view, &self.spec.place);
+                let Some(feed) = feed else {
+                    continue;
+                };
                 live.feed = Some(Box::new(match live.feed.take() {
                     Some(late) => feed.behind_that_of(*late),
                     None => feed,
@@ -237,6 +242,7 @@ impl Running {
             let edits = Modification::order(edits);
             let leading_space = self.members[at].view.agreement().leading_space();
             if let Some(hold) = &mut self.content.hold {
+                // What fails was its member's failure (judge.rs).
                 hold.apply(&edits, leading_space)?;
             }
             holds_back |= edits.iter().any(is_quarantine);

@@ -75,7 +75,8 @@ impl Live {
             Event::MessageEnd(outcome) => {
                 let own = self.over.take();
                 let told = self.end_message();
-                if !told || self.is_broken() {
+                let is_owed = told || self.seat.may_owe_end();
+                if !is_owed || self.is_broken() {
                     return None;
                 }
                 Some(Event::MessageEnd(match (own, outcome) {
@@ -91,7 +92,7 @@ impl Live {
             }
             _ => {
                 self.condemned = false;
-                self.service.is_some().then_some(Event::Close)
+                (!self.seat.is_empty()).then_some(Event::Close)
             }
         }
     }

@@ -80,6 +80,16 @@ impl Hold {
 
     /// What a member is shown from this stage on, as it is now.
     pub(super) fn feed(&self, from: Stage, view: &View) -> Feed {
+        self.feed_with(from, view, &self.body)
+    }
+
+    /// The same while the body still comes, if what has come of it is at hand.
+    pub(super) fn feed_so_far(&self, from: Stage, view: &View, place: &Place) -> Option<Feed> {
+        let body = self.spool.so_far(place)?;
+        Some(self.feed_with(from, view, &body))
+    }
+
+    fn feed_with(&self, from: Stage, view: &View, body: &Body) -> Feed {
         let leading_space = view.agreement().leading_space();
         let (headers, ends_headers) = if from <= Stage::Header {
             (
@@ -89,7 +99,7 @@ impl Hold {
         } else {
             (Vec::new(), false)
         };
-        Feed::new(headers, ends_headers, Pieces::of(&self.body))
+        Feed::new(headers, ends_headers, Pieces::of(body))
     }
 
     /// The headers as they are now, without leading space.

@@ -68,7 +68,7 @@ impl Live {
         Poll::Ready(Ok(Some(match step {
             Introduction::Dismiss => {
                 self.condemned = false;
-                if self.service.is_some() {
+                if !self.seat.is_empty() {
                     let _ = ready!(self.poll_event(|_| Some(Event::Close), around, cx));
                 }
                 Introduction::Make
@@ -153,7 +153,7 @@ impl Live {
     /// hears of its end and nothing else.
     fn not_introduced(&mut self, stage: Stage, failure: Failure, around: &Around<'_>) -> Judgement {
         let is_unfit = matches!(failure, Failure::Unfit);
-        self.condemned = self.service.is_some();
+        self.condemned = !self.seat.is_empty();
         self.broke = true;
         let judgement = self.failed(stage, failure, around);
         if is_unfit {
@@ -163,11 +163,5 @@ impl Live {
             }
         }
         judgement
-    }
-}
-
-impl Asked {
-    fn stage(&self) -> Stage {
-        self.request.event().stage().unwrap_or(Stage::Mail)
     }
 }

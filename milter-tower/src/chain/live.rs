@@ -1,20 +1,18 @@
 //! A member at work: its service, what it was told, and the call that it is in.
 
-use std::task::{Context, Poll, ready};
-
-use milter_core::{Modification, Offer, Stage, Verdict};
+use milter_core::{Agreement, Modification, Offer, Stage, Verdict};
 use tracing::Span;
 
+use super::Spec;
 use super::feed::Feed;
 use super::introduce::Introduction;
+use super::lost::Seat;
 use super::member::Member;
-use super::prototype::Instance;
 use super::time::Time;
 use crate::error::Failure;
 use crate::guard::guard;
 use crate::member::{Scope, View};
-use crate::request::{Event, Request};
-use crate::response::Response;
+use crate::request::Request;
 use crate::session::{Apart, Session};
 
 /// A verdict and the edits that go with it.
@@ -29,8 +27,7 @@ pub(super) const PROCEEDS: Judgement = (Verdict::Continue, Vec::new());
     reason = "each tells of another thing, and any of them may be true"
 )]
 pub(super) struct Live {
-    /// None before the negotiation, and after it broke.
-    pub(super) service: Option<Box<dyn Instance>>,
+    pub(super) seat: Seat,
     /// It works but is of no use: it hears of its end and nothing else.
     pub(super) condemned: bool,
     /// It broke at the message at hand, whose rest fails.
@@ -49,9 +46,7 @@ pub(super) struct Live {
     pub(super) feed: Option<Box<Feed>>,
     pub(super) task: Task,
     pub(super) call: Call,
-    /// A call of it was lost to a stricter verdict and runs on.
-    lingers: bool,
-    span: Span,
+    pub(super) span: Span,
 }
 
 /// What a member is asked, step by step.
@@ -84,8 +79,13 @@ pub(super) enum Call {
 
 /// What stands around a member while it is polled.
 pub(super) struct Around<'a> {
+    pub(super) spec: &'a Spec,
     pub(super) member: &'a Member,
     pub(super) session: &'a Session,
+    /// What the chain agreed on.
+    pub(super) agreement: &'a Agreement,
+    /// Changes of several members are merged.
+    pub(super) merges: bool,
     pub(super) offer: Offer,
     pub(super) time: &'a mut Time,
     /// How many groups of members come behind it.
@@ -95,7 +95,7 @@ pub(super) struct Around<'a> {
 impl Live {
     pub(super) fn new() -> Self {
         Self {
-            service: None,
+            seat: Seat::Empty,
             condemned: false,
             broke: false,
             view: View::default(),
@@ -107,7 +107,6 @@ impl Live {
             feed: None,
             task: Task::None,
             call: Call::None,
-            lingers: false,
             span: Span::none(),
         }
     }
@@ -115,18 +114,17 @@ impl Live {
     /// Makes its service. What is left of another one is dropped.
     pub(super) fn make(&mut self, member: &Member) -> Result<(), Failure> {
         self.discard();
-        self.service = Some(guard(|| member.make())?);
+        self.seat = Seat::Here(guard(|| member.make())?);
         Ok(())
     }
 
-    /// Drops the service: it gets nothing more.
+    /// Drops the service, and with it a call that was lost: it gets nothing more.
     pub(super) fn discard(&mut self) {
         self.condemned = false;
-        self.lingers = false;
         self.call = Call::None;
-        let service = self.service.take();
+        let seat = std::mem::take(&mut self.seat);
         // A service that panics when it is dropped has nothing more to break.
-        let _ = guard(|| drop(service));
+        let _ = guard(|| drop(seat));
     }
 
     /// Whether it wants nothing more of the message, and has nothing against it.
@@ -165,7 +163,7 @@ impl Live {
 
     /// Gives back the memory that calls took.
     pub(super) fn shrink(&mut self) {
-        if let Some(service) = self.service.as_mut().filter(|_| !self.lingers) {
+        if let Some(service) = self.seat.here() {
             service.shrink();
         }
     }
@@ -175,346 +173,26 @@ impl Live {
         self.out.is_none() && self.over.is_none() && self.view.agreement().delivers(stage)
     }
 
-    /// Begins to ask it, after what was held for it was shown; or its judgement, if there is
-    /// nothing to ask.
-    pub(super) fn ask(
-        &mut self,
-        request: &Request,
-        stage: Stage,
-        feed: Option<Box<Feed>>,
-        around: &mut Around<'_>,
-    ) -> Option<Judgement> {
-        if !self.takes(stage) {
-            return Some(PROCEEDS);
-        }
-        // An unknown command may stand in the middle of the message whose rest fails.
-        let in_broken = stage == Stage::Unknown || stage.is_of_message() && self.broke;
-        let mends = self.is_broken() && !in_broken;
-        if !mends && feed.is_none() {
-            if let Some(judgement) = self.foregone(stage) {
-                return Some(judgement);
-            }
-        }
-        let request = self.request(request, around);
-        if mends && !self.view.is_standing() {
-            self.task = Task::Introduce(Introduction::START, Box::new(Asked { request, feed }));
-            return None;
-        }
-        self.begin(request, stage, feed)
-    }
-
-    /// Begins to ask a service that is there.
-    pub(super) fn begin(
-        &mut self,
-        request: Request,
-        stage: Stage,
-        feed: Option<Box<Feed>>,
-    ) -> Option<Judgement> {
-        if let Some(feed) = feed {
-            self.task = Task::Feed(feed, request);
-            return None;
-        }
-        if let Some(judgement) = self.foregone(stage) {
-            return Some(judgement);
-        }
-        self.start(request);
-        self.task = Task::Ask(stage);
-        None
-    }
-
-    /// Whether it is asked, by a service that is there, and nothing has to be shown to it before.
-    fn is_at_hand(&self, stage: Stage) -> bool {
-        let is_there = self.service.is_some() && !self.condemned && !self.lingers;
-        let has_all =
-            !self.undecided && self.feed.is_none() && self.lags.is_none_or(|from| stage < from);
-        let is_open = self.out.is_none() && self.over.is_none();
-        is_there && has_all && is_open && self.view.is_asked(stage)
-    }
-
-    /// Asks it the short way, if it is [at hand](Self::is_at_hand): most answer at once and say to
-    /// go on, and there is no judgement then. With one that pends [`poll`](Self::poll) goes on.
-    pub(super) fn ask_at_once(
-        &mut self,
-        request: &Request,
-        stage: Stage,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Option<Poll<Option<Judgement>>> {
-        if !self.is_at_hand(stage) {
-            return None;
-        }
-        let mut request = Some(self.request(request, around));
-        let polled = self.service.as_mut()?.poll(&mut request, &self.span, cx);
-        if request.is_none() {
-            // Whatever becomes of its answer: it has to hear of the end of what it saw.
-            self.view.reach(stage);
-        }
-        if stage != Stage::EndOfMessage
-            && matches!(&polled, Poll::Ready(Ok(response)) if response.is_bare_proceed())
-        {
-            // Allowed, and the end of nothing.
-            return Some(Poll::Ready(None));
-        }
-        self.call = Call::Pending(request);
-        self.task = Task::Ask(stage);
-        let called = self.called(polled, around, cx);
-        Some(called.map(|called| {
-            self.task = Task::None;
-            Some(self.judged(stage, called, around))
-        }))
-    }
-
-    /// The judgement where the service is not asked.
-    fn foregone(&mut self, stage: Stage) -> Option<Judgement> {
-        let verdict = self.view.foregone(stage)?;
-        self.settle(stage, &verdict);
-        Some((verdict, Vec::new()))
-    }
-
-    /// The chain's request as the member sees it.
-    fn request(&mut self, request: &Request, around: &mut Around<'_>) -> Request {
-        if self.span.is_none() {
-            self.span = tracing::info_span!("member", name = &*around.member.name);
-        }
-        let session = self.apart.of(request.session());
-        request.for_member(session, around.time.share(around.behind))
-    }
-
-    /// Goes on with what was begun by [`ask`](Self::ask).
-    pub(super) fn poll(
-        &mut self,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Judgement> {
-        loop {
-            let judgement = match &self.task {
-                Task::None => PROCEEDS,
-                Task::Ask(stage) => {
-                    let stage = *stage;
-                    let called = ready!(self.poll_call(around, cx));
-                    self.judged(stage, called, around)
-                }
-                Task::Feed(..) => match ready!(self.poll_feed(around, cx)) {
-                    Some(judgement) => judgement,
-                    None => continue,
-                },
-                Task::Introduce(..) => match ready!(self.poll_introduction(around, cx)) {
-                    Some(judgement) => judgement,
-                    None => continue,
-                },
-            };
-            self.task = Task::None;
-            return Poll::Ready(judgement);
-        }
-    }
-
-    /// Shows it what was held. Ready with its judgement, if it came to one; with none when
-    /// another task is next.
-    fn poll_feed(
-        &mut self,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Judgement>> {
-        while let Task::Feed(feed, request) = &mut self.task {
-            if let Some(stage) = feed.shown {
-                let called = ready!(self.poll_call(around, cx));
-                if let Task::Feed(feed, _) = &mut self.task {
-                    feed.shown = None;
-                }
-                let judgement = self.judged(stage, called, around);
-                if self.over.is_some() || self.out.is_some() {
-                    return Poll::Ready(Some(judgement));
-                }
-                continue;
-            }
-            match ready!(feed.poll_next(&self.view, cx)) {
-                Ok(Some(event)) => {
-                    feed.shown = event.stage();
-                    let request = request.clone().with_event(event);
-                    self.start(request);
-                }
-                Ok(None) => {
-                    let Task::Feed(_, request) = std::mem::take(&mut self.task) else {
-                        break;
-                    };
-                    let stage = request.event().stage().unwrap_or(Stage::EndOfMessage);
-                    if let Some(judgement) = self.begin(request, stage, None) {
-                        return Poll::Ready(Some(judgement));
-                    }
-                }
-                Err(error) => {
-                    let failure = Failure::Held(error);
-                    return Poll::Ready(Some(self.failed(Stage::EndOfMessage, failure, around)));
-                }
-            }
-        }
-        Poll::Ready(None)
-    }
-
-    /// Makes a service and asks it what it needs. Whatever was before is forgotten.
-    pub(super) fn poll_offer(
-        &mut self,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, Failure>> {
-        if matches!(self.call, Call::None) {
-            *self = Self::new();
-            self.make(around.member)?;
-            self.start_event(Event::Negotiate(around.offer), around);
-        }
-        let called = ready!(self.poll_call(around, cx));
-        self.call = Call::None;
-        Poll::Ready(called)
-    }
-
-    /// The chain's call was dropped, and this one's with it.
-    pub(super) fn cancel(&mut self) {
-        let task = std::mem::take(&mut self.task);
-        let was_calling = matches!(std::mem::take(&mut self.call), Call::Pending(None));
-        let dropped = match &mut self.service {
-            Some(service) if was_calling => service.clear(&self.span),
-            _ => Ok(()),
-        };
-        if dropped.is_err() {
-            self.discard();
-            self.broke = true;
-        } else if let Task::Introduce(step, _) = task {
-            self.abandon(step, was_calling);
-            self.broke = true;
-        }
-    }
-
-    /// Its answer does not count any more. A call that got as far as the service runs on.
-    pub(super) fn linger(&mut self) {
-        match std::mem::take(&mut self.task) {
-            Task::None => return,
-            Task::Introduce(step, _) => self.abandon(step, self.was_reached()),
-            Task::Feed(..) | Task::Ask(_) => {}
-        }
-        self.lingers |= self.was_reached();
-        self.call = Call::None;
-    }
-
-    /// Its introduction ends on the way: it would be taken for one that was shown all it has to
-    /// know.
-    fn abandon(&mut self, step: Introduction, was_reached: bool) {
-        if matches!(step, Introduction::Dismiss) && was_reached {
-            // That was its last event.
-            self.discard();
-        }
-        self.condemned = self.service.is_some();
-    }
-
-    /// Whether there is nobody to ask.
+    /// Whether there is nobody to ask, as far as it is known.
     pub(super) const fn is_broken(&self) -> bool {
-        self.service.is_none() || self.condemned
+        self.seat.is_empty() || self.condemned
     }
+}
 
-    /// Begins a call.
-    pub(super) fn start(&mut self, request: Request) {
-        self.call = Call::Pending(Some(request));
+impl Task {
+    /// The stage of the event that the service is being asked or shown.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::None => None,
+            Self::Introduce(_, asked) => Some(asked.stage()),
+            Self::Feed(feed, _) => feed.shown,
+            Self::Ask(stage) => Some(*stage),
+        }
     }
+}
 
-    /// Begins a call with this event.
-    pub(super) fn start_event(&mut self, event: Event, around: &mut Around<'_>) {
-        let session = self.apart.of(around.session);
-        let deadline = around.time.share(around.behind);
-        self.start(Request::with_deadline(event, session, deadline));
-    }
-
-    /// Polls the call that was begun. A service that breaks is dropped.
-    pub(super) fn poll_call(
-        &mut self,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, Failure>> {
-        if self.lingers {
-            ready!(self.poll_lost(around, cx))?;
-        }
-        let Some(service) = &mut self.service else {
-            self.call = Call::None;
-            return Poll::Ready(Err(Failure::Broken));
-        };
-        let Call::Pending(request) = &mut self.call else {
-            return Poll::Ready(Err(Failure::Broken));
-        };
-        if self.condemned {
-            return Poll::Ready(Err(Failure::Broken));
-        }
-        let stage = request.as_ref().and_then(|request| request.event().stage());
-        let polled = service.poll(request, &self.span, cx);
-        if let (Some(stage), None) = (stage, &request) {
-            // Whatever becomes of its answer: it has to hear of the end of what it saw.
-            self.view.reach(stage);
-        }
-        self.called(polled, around, cx)
-    }
-
-    /// What came of polling its service, if that is all.
-    fn called(
-        &mut self,
-        polled: Poll<Result<Response, Failure>>,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, Failure>> {
-        let mut called = match polled {
-            // Nothing is left of the call.
-            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
-            Poll::Ready(called) => called,
-            Poll::Pending => {
-                let limit = ready!(around.time.poll_over(cx));
-                Err(if self.was_reached() {
-                    Failure::Deadline(limit)
-                } else {
-                    Failure::NotReadyInTime(limit)
-                })
-            }
-        };
-        let dropped = match &mut self.service {
-            Some(service) => service.clear(&self.span),
-            None => Ok(()),
-        };
-        let breaks = matches!(&called, Err(failure) if failure.breaks_service());
-        if breaks || dropped.is_err() {
-            self.discard();
-            self.broke = true;
-        }
-        if let Err(panic) = dropped {
-            called = Err(panic);
-        }
-        Poll::Ready(called)
-    }
-
-    /// Waits for a call that was lost: one at a time (D3). One that takes too long is dropped, so
-    /// that what comes next has a service to go to.
-    fn poll_lost(
-        &mut self,
-        around: &mut Around<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Failure>> {
-        let mut broken = None;
-        if let Some(service) = &mut self.service {
-            match service.poll(&mut None, &self.span, cx) {
-                Poll::Ready(answered) => broken = answered.err().filter(Failure::breaks_service),
-                Poll::Pending => {
-                    ready!(around.time.poll_over(cx));
-                }
-            }
-            broken = broken.or(service.clear(&self.span).err());
-        }
-        self.lingers = false;
-        Poll::Ready(match broken {
-            Some(failure) => {
-                self.discard();
-                self.broke = true;
-                Err(failure)
-            }
-            None => Ok(()),
-        })
-    }
-
-    /// Whether the last call got as far as the service.
-    pub(super) const fn was_reached(&self) -> bool {
-        matches!(self.call, Call::Pending(None))
+impl Asked {
+    pub(super) fn stage(&self) -> Stage {
+        self.request.event().stage().unwrap_or(Stage::Mail)
     }
 }

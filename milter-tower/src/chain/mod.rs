@@ -22,6 +22,8 @@ use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::{Peer, PeerAddr, Session};
 
+mod ask;
+mod call;
 mod condition;
 mod content;
 mod decide;
@@ -32,6 +34,7 @@ mod hold;
 mod introduce;
 mod judge;
 mod live;
+mod lost;
 mod member;
 mod negotiate;
 mod net;
@@ -210,8 +213,9 @@ impl Chain {
     /// # Errors
     ///
     /// The first member that cannot work, and why: it fails in the negotiation, judges what comes
-    /// before its [condition](Condition) is known, or wants to change what it may only judge in a
-    /// [parallel section](Self::with_parallel).
+    /// before its [condition](Condition) is known, wants to change what it may only judge in a
+    /// [parallel section](Self::with_parallel), or asks, together with those before it, for more
+    /// macros at one stage than Sendmail takes.
     pub async fn check(&self) -> Result<(), ChainError> {
         let mut chain = self.clone();
         let session = Session::new(Peer::new(0, PeerAddr::Other), None);

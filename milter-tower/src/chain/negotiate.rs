@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use milter_core::macros::names;
-use milter_core::{Actions, MacroStage, Needs, Offer, Stage, negotiate};
+use milter_core::{Actions, MacroStage, Needs, NegotiationError, Offer, Stage, negotiate};
+use tracing::warn;
 
 use super::condition::{Condition, Known};
 use super::live::Live;
@@ -56,6 +57,7 @@ impl Running {
             let needs = ready!(self.poll_needs(negotiation, cx));
             let joined = std::mem::replace(&mut negotiation.needs, Needs::none());
             negotiation.needs = joined.join(&needs);
+            self.drop_excess_macros(negotiation);
             negotiation.at += 1;
         }
         let mut needs = std::mem::replace(&mut negotiation.needs, Needs::none());
@@ -67,6 +69,8 @@ impl Running {
         }
         if self.must_know_mta(negotiation.request.session()) {
             needs = needs.macros(MacroStage::Connect, CONNECT_MACROS);
+            // The version stays, that this is about.
+            needs.drop_excess_macros();
         }
         if let Ok(agreed) = negotiate(&self.offer, &needs) {
             self.agreed = Arc::new(agreed);
@@ -98,7 +102,7 @@ impl Running {
             Err(failure) => Err(failure),
         };
         // A member that asks for what the MTA does not offer ends the connection by the chain's own
-        // negotiation, unless the chain can do without it.
+        // negotiation, unless the chain can do without it. Macros that no MTA takes are its mistake.
         let policy = around.member.on_failure.get(None).verdict();
         let failure = match asked {
             Ok(needs) => match (negotiate(&offer, &needs), &policy) {
@@ -117,7 +121,7 @@ impl Running {
                         without_replies(needs)
                     });
                 }
-                (Err(error), Some(_)) if !is_parallel => {
+                (Err(error @ NegotiationError::NotOffered { .. }), Some(_)) if !is_parallel => {
                     self.negotiation_failed(at, session, error.into());
                     return Poll::Ready(needs);
                 }
@@ -138,6 +142,31 @@ impl Running {
         live.view.stand(Scope::Connection, verdict);
         self.negotiation_failed(at, session, failure);
         Poll::Ready(needs)
+    }
+
+    /// Each member's own list may be sent, but all together may be too long: better some macros are
+    /// missing, as an MTA may leave out any, than all of them, or the mail.
+    fn drop_excess_macros(&mut self, negotiation: &mut Negotiation) {
+        let (at, offer) = (negotiation.at, self.offer_to(negotiation.at));
+        if self.is_check {
+            let joined = negotiate(&offer, &negotiation.needs);
+            if let Err(error @ NegotiationError::Macros(_)) = joined {
+                self.failed.get_or_insert((at, error.into()));
+            }
+        }
+        let excess = negotiation.needs.drop_excess_macros();
+        let Some(member) = self.spec.members.get(at) else {
+            return;
+        };
+        if !excess.is_empty() && !self.is_check {
+            warn!(
+                connection = negotiation.request.session().peer().connection_id(),
+                member = member.name(),
+                macros = ?excess,
+                "the members of the chain together ask for more macros than Sendmail takes for one \
+                 stage: these are not asked for"
+            );
+        }
     }
 
     fn negotiation_failed(&mut self, at: usize, session: &Session, failure: Failure) {

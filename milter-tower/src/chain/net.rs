@@ -131,6 +131,23 @@ fn with_space(edit: &Modification, space: bool) -> Result<Modification, Modifica
     }
 }
 
+/// Whether headers can be written anew as a member wants them: those of a filter in another process
+/// are taken as they came.
+pub(super) fn check_headers(edits: &[Modification]) -> Result<(), ModificationError> {
+    edits
+        .iter()
+        .try_for_each(|edit| with_space(edit, true).map(drop))
+}
+
+/// Whether it has ESMTP arguments.
+pub(super) fn has_args(edit: &Modification) -> bool {
+    matches!(
+        edit.kind(),
+        ModificationKind::ChangeSender { args: Some(_), .. }
+            | ModificationKind::AddRecipientWithArgs { args: Some(_), .. }
+    )
+}
+
 fn is_of_header(edit: &Modification) -> bool {
     counts(edit)
         || matches!(

@@ -227,7 +227,11 @@ impl Running {
             if !self.judgements.iter().any(outdone) {
                 return Poll::Pending;
             }
-            self.members[group].iter_mut().for_each(Live::linger);
+            for at in group {
+                if let Some((live, around)) = self.member(at, pass.request.session()) {
+                    live.lose(&around);
+                }
+            }
         }
         self.time.passed();
         Poll::Ready(())

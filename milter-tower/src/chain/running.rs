@@ -6,8 +6,8 @@
 //!                         └─ End: all members at once                        (end.rs)
 //! ```
 //!
-//! There is no I/O here, no task and no channel: what is to be done next is a value, and a call that
-//! is dropped leaves it where it is.
+//! There is no I/O here, and no task but for calls that were lost (lost.rs): what is to be done next
+//! is a value, and a call that is dropped leaves it where it is.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -203,8 +203,11 @@ impl Running {
     ) -> Option<(&'a mut Live, Around<'a>)> {
         let member = self.spec.members.get(at)?;
         let around = Around {
+            spec: &self.spec,
             member,
             session,
+            agreement: session.agreement().unwrap_or(&self.agreed),
+            merges: self.changes.merge,
             offer: self.offer,
             time: &mut self.time,
             behind,

@@ -67,6 +67,12 @@ impl Time {
         self.shares = [None; 5];
     }
 
+    /// The deadline of the call that was shared out last, and how long it may take.
+    pub(super) fn of_call(&self) -> (Instant, Duration) {
+        self.call
+            .unwrap_or_else(|| (Instant::now(), Duration::ZERO))
+    }
+
     /// Ready, with the time that there was, when it is over.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         let Some((deadline, limit)) = self.call else {

@@ -120,6 +120,18 @@ impl Spool {
         Ok(())
     }
 
+    /// A copy of what there is so far, unless some of it is in the file or there is no room for
+    /// two.
+    pub(crate) fn so_far(&self, place: &Place) -> Option<Body> {
+        let mut held = Held::default();
+        let is_in_memory = self.file.is_none() && self.writing.is_none() && self.error.is_none();
+        if !is_in_memory || !held.cover(self.buffer.len(), &place.total) {
+            return None;
+        }
+        let copy = Bytes::copy_from_slice(&self.buffer);
+        Some(Body::new(None, copy, false).holding(held))
+    }
+
     /// The whole body.
     pub(crate) fn finish(mut self, place: &Place, is_cut: bool) -> Result<Body, MessageError> {
         self.check(place)?;

@@ -7,7 +7,7 @@ use crate::common::{Log, Scripted, body, eom, mail, message, name, rcpt, start};
 use crate::members::{field, greeted, greeted_as, idle, judge, judging};
 
 /// A member that writes down what content it is shown, and answers so at one event.
-fn reading(needs: Needs, at: &'static str, answer: Response) -> (Scripted, Log) {
+pub(crate) fn reading(needs: Needs, at: &'static str, answer: Response) -> (Scripted, Log) {
     let log = Log::default();
     let told = log.clone();
     let (scripted, _) = Scripted::new(move |request, _| {
@@ -33,7 +33,7 @@ fn reading(needs: Needs, at: &'static str, answer: Response) -> (Scripted, Log) 
     (scripted, log)
 }
 
-fn changing(actions: Actions) -> Needs {
+pub(crate) fn changing(actions: Actions) -> Needs {
     judging().action(actions)
 }
 
@@ -162,59 +162,6 @@ async fn a_body_of_nothing_may_become_something() {
         second.all(),
         ["X-A:a", ".", "now\r\n", "end", "end: accept"]
     );
-}
-
-#[tokio::test]
-async fn who_decides_early_lets_others_go_on() {
-    let actions = Actions::ADD_HEADERS | Actions::CHANGE_BODY;
-    for (at, seen) in [
-        ("mail", vec!["X-Old:1", "Subject:hello", "."]),
-        // What was held is shown with the event that comes next.
-        ("header", vec!["X-Old:1", "Subject:hello", "."]),
-        ("end of headers", vec![]),
-    ] {
-        let (a, _) = reading(changing(actions), at, Response::accept());
-        let (b, second) = reading(judging(), "", Response::proceed());
-        let (mut mta, run) = greeted(a, b).await;
-        for command in [mail(), field("X-Old", "1"), field("Subject", "hello")] {
-            mta.ask(command).await;
-        }
-        mta.ask(Command::EndOfHeaders).await;
-        assert_eq!(second.all(), seen, "{at}");
-        mta.ask(body("text\r\n")).await;
-        mta.end().await;
-        let all = [
-            "X-Old:1",
-            "Subject:hello",
-            ".",
-            "text\r\n",
-            "end",
-            "end: accept",
-        ];
-        assert_eq!(second.all(), all, "{at}");
-        mta.quit(run).await;
-    }
-}
-
-#[tokio::test]
-async fn who_decides_within_the_body_is_too_late() {
-    let (a, _) = reading(changing(Actions::CHANGE_BODY), "body", Response::accept());
-    let (b, second) = reading(judging(), "", Response::proceed());
-    let (mut mta, run) = greeted(a, b).await;
-    assert_eq!(
-        content(&mut mta).await,
-        ("cccccccc".to_owned(), Reply::Accept)
-    );
-    mta.quit(run).await;
-    let all = [
-        "X-Old:1",
-        "Subject:hello",
-        ".",
-        "one\r\ntwo\r\n",
-        "end",
-        "end: accept",
-    ];
-    assert_eq!(second.all(), all);
 }
 
 #[tokio::test]

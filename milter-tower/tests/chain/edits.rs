@@ -2,10 +2,13 @@
 
 use milter_core::edit::Profile;
 use milter_core::{Command, Reply};
-use milter_tower::{Actions, Chain, Modification, Mta as Kind, Needs, Response, Settings, Stage};
+use milter_tower::{
+    Actions, Chain, Event, Member, MemberFailure, Modification, Mta as Kind, Needs, Response,
+    Settings, Stage,
+};
 
-use crate::common::{Scripted, mail, name, rcpt};
-use crate::members::{field, greeted, greeted_as, judge, member};
+use crate::common::{Scripted, listen, mail, name, rcpt};
+use crate::members::{field, greeted, greeted_as, judge, judging, member};
 
 /// A member that changes a message so, and looks at headers only.
 fn editing(actions: Actions, answer: Response) -> Scripted {
@@ -99,7 +102,7 @@ async fn what_is_only_added_goes_out_as_it_is_and_nothing_is_asked_for() {
     let adds = |name: &'static str| {
         let needs = Needs::none().action(Actions::ADD_HEADERS);
         member(needs, move |event| match event {
-            milter_tower::Event::EndOfMessage(_) => Response::proceed().add_header(name, "v"),
+            Event::EndOfMessage(_) => Response::proceed().add_header(name, "v"),
             _ => Response::proceed(),
         })
         .0
@@ -208,7 +211,7 @@ async fn c89_who_discards_stops_those_behind() {
 async fn values_keep_their_space_whoever_asked_for_it() {
     let needs = Needs::none().action(Actions::ADD_HEADERS).leading_space();
     let (a, _) = member(needs, |event| match event {
-        milter_tower::Event::EndOfMessage(_) => Response::proceed().add_header("A", "\tv"),
+        Event::EndOfMessage(_) => Response::proceed().add_header("A", "\tv"),
         _ => Response::proceed(),
     });
     let b = editing(
@@ -298,4 +301,47 @@ async fn c87_the_envelope_can_be_looked_at() {
         "{seen:?}"
     );
     assert_eq!(seen.len(), 6);
+}
+
+/// A filter in another process, whose modification nobody checked.
+fn changing_so(code: u8, payload: &'static [u8]) -> Scripted {
+    let edit = Modification::decode(code, payload.into()).expect("can be read");
+    let needs = judging().action(Actions::CHANGES);
+    let (a, _) = member(needs, move |event| match event {
+        Event::EndOfMessage(_) => Response::proceed().edit(edit.clone()),
+        _ => Response::proceed(),
+    });
+    a
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_made_are_that_members_failure() {
+    const FATAL: (u8, &[u8]) = (b'e', b"<a@b>\0RET\0");
+    const NO_HEADER: (u8, &[u8]) = (b'h', b"X Y\0z\0");
+    for (kind, (code, payload), fails) in [
+        (Kind::Sendmail, FATAL, true),
+        (Kind::Unknown, FATAL, true),
+        (Kind::Postfix, FATAL, false),
+        (Kind::Postfix, NO_HEADER, true),
+    ] {
+        for policy in [MemberFailure::Reject, MemberFailure::LeaveOut] {
+            let (lines, _guard) = listen();
+            let (a, b) = (changing_so(code, payload), changing_so(b'h', b"X\0y\0"));
+            let leaves_out = policy == MemberFailure::LeaveOut;
+            let a = Member::new("a", a).on_failure(policy);
+            let chain = Chain::new().with_member(a).with("b", b);
+            let (mut mta, run) = greeted_as(chain, Settings::new().mta(kind)).await;
+            mta.message_but_its_end().await;
+            let (edits, verdict) = mta.end().await;
+            mta.quit(run).await;
+            let expected = if fails && !leaves_out {
+                (0, Reply::Reject)
+            } else {
+                (if fails { 1 } else { 2 }, Reply::Accept)
+            };
+            assert_eq!((edits.len(), verdict), expected, "{kind:?}: {edits:?}");
+            let logged = lines.count(r#"member="a" at="end of message""#);
+            assert_eq!(logged, usize::from(fails));
+        }
+    }
 }

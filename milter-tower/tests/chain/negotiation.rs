@@ -1,9 +1,9 @@
 //! One negotiation for all (protocol 7.3 rule 11).
 
-use milter_core::{Actions, MacroStage, Steps};
+use milter_core::{Actions, MacroStage, Reply, Steps};
 use milter_tower::{Chain, Event, Needs, Response, Stage};
 
-use crate::common::{Scripted, start};
+use crate::common::{Scripted, connect, listen, start};
 use crate::members::{idle, judging, member};
 
 async fn steps(members: impl IntoIterator<Item = Needs>) -> (Steps, Actions) {
@@ -98,6 +98,51 @@ async fn macros_are_those_that_anybody_asked_for() {
     mta.quit(run).await;
 }
 
+/// A member that asks for so many macros of MAIL, numbered from this on.
+fn asking(from: usize, count: usize) -> Scripted {
+    let names = (from..from + count).map(|at| format!("{{m{at}}}"));
+    let needs = judging().macros_exact(MacroStage::Mail, names);
+    member(needs, |_| Response::proceed()).0
+}
+
+#[tokio::test]
+async fn macros_that_are_too_many_together_are_not_all_asked_for() {
+    let (lines, _guard) = listen();
+    let chain = || {
+        Chain::new()
+            .with("a", asking(0, 30))
+            .with("b", asking(20, 40))
+    };
+    let (mut mta, run) = start(chain());
+    let reply = mta.negotiate().await;
+    let names = reply.macros.get(MacroStage::Mail).expect("a list");
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    // What a session's facts come from is asked for with them.
+    let (facts, asked) = names.split_at(5);
+    assert!(facts.contains(&"{auth_authen}".to_owned()), "{facts:?}");
+    let expected: Vec<String> = (0..45).map(|at| format!("{{m{at}}}")).collect();
+    assert_eq!(asked, expected);
+    assert_eq!(mta.ask(connect()).await, Reply::Continue);
+    mta.quit(run).await;
+    assert_eq!(lines.count(r#"member="b" macros=[(Mail, "{m45}")"#), 1);
+    let error = chain().check().await.unwrap_err();
+    assert_eq!(error.member(), "b");
+    assert!(
+        error.failure().to_string().starts_with("65 macros"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn macros_that_are_too_many_alone_are_that_members_failure() {
+    let chain = Chain::new().with("a", asking(0, 51)).with("b", idle().0);
+    assert_eq!(chain.check().await.unwrap_err().member(), "a");
+    let (mut mta, run) = start(chain);
+    mta.negotiate().await;
+    assert_eq!(mta.ask(connect()).await, Reply::TempFail);
+    mta.quit(run).await;
+}
+
 #[tokio::test]
 async fn an_empty_chain_asks_for_nothing_and_accepts() {
     let (mut mta, run) = start(Chain::new());
@@ -107,7 +152,7 @@ async fn an_empty_chain_asks_for_nothing_and_accepts() {
             .steps
             .contains(Steps::NO_MAIL | Steps::NO_BODY | Steps::NO_HEADERS)
     );
-    assert_eq!(mta.end().await.1, milter_core::Reply::Accept);
+    assert_eq!(mta.end().await.1, Reply::Accept);
     mta.quit(run).await;
 }
 

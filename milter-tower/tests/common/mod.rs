@@ -1,5 +1,6 @@
 //! A mail server in small, and a service that does as it is told and writes down what it sees.
 
+mod lines;
 mod service;
 
 use std::io::ErrorKind;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Encoder, Framed};
 use tower::Service;
 
+pub(crate) use self::lines::listen;
 pub(crate) use self::service::{Act, Log, Ready, Scripted, answering, name, proceeding};
 
 /// Longer than the server ever takes for a reply.

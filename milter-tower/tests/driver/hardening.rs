@@ -87,7 +87,7 @@ impl std::error::Error for Loud {}
 #[tokio::test(start_paused = true)]
 async fn an_error_that_panics_when_shown_or_dropped_is_a_failure_like_others() {
     // What is logged is shown.
-    let (_lines, _guard) = super::tracing::listen();
+    let (_lines, _guard) = crate::common::listen();
     for drops in [false, true] {
         for at in [
             "negotiate",
