@@ -119,9 +119,62 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
     use std::time::{Duration, SystemTime};
 
-    use super::timestamp;
+    use super::{Tracing, WriteLine, Writer, timestamp};
+
+    /// Keeps what is written, or fails.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>, bool);
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.1 {
+                return Err(io::Error::other("the disk is full"));
+            }
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_go_to_writers_and_to_subscribers() {
+        let (written, logged) = (Kept::default(), Kept::default());
+        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false);
+        let log = logged.clone();
+        let subscriber = subscriber.with_writer(move || log.clone()).finish();
+        assert!(!Tracing.needs_time());
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(Tracing.is_enabled());
+            Tracing.write_line("event=message");
+            let writer = Writer::new(written.clone());
+            writer.write_line("one");
+            writer.write_line("two");
+            // It harms nobody.
+            Writer::new(Kept(Arc::default(), true)).write_line("three");
+        });
+        assert_eq!(written.text(), "one\ntwo\n");
+        let logged = logged.text();
+        assert!(
+            logged.starts_with(" INFO milter_log: event=message\n"),
+            "{logged}"
+        );
+        assert!(
+            logged.contains("a log line is lost error=the disk is full"),
+            "{logged}"
+        );
+    }
 
     #[test]
     fn times_are_shown_in_utc() {

@@ -11,7 +11,7 @@ use super::ResponseFuture;
 use super::future::Timed;
 use super::handles::{FAILED, Handles};
 use crate::classify::decided::decided;
-use crate::classify::{Classify, names};
+use crate::classify::{Classify, FailureClass, names};
 
 /// Counts what the service within does; see the [module](super).
 pub struct Metrics<S, C> {
@@ -89,7 +89,12 @@ where
     type Future = ResponseFuture<S::Future, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        let ready = self.inner.poll_ready(cx);
+        if let Poll::Ready(Err(_)) = ready {
+            let handles = self.life.shared.handles();
+            handles.failure("not ready", FailureClass::ERROR);
+        }
+        ready
     }
 
     fn call(&mut self, request: Request) -> Self::Future {

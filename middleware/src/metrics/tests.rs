@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -198,6 +199,35 @@ async fn failures_are_counted_by_class() {
         &[("filter", "plain")],
         -1.0,
     );
+}
+
+/// A filter that will never be ready.
+#[derive(Clone)]
+struct Broken;
+
+impl tower::Service<Request> for Broken {
+    type Response = Response;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Err("no".into()))
+    }
+
+    fn call(&mut self, _: Request) -> Self::Future {
+        std::future::ready(Ok(Response::proceed()))
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_is_never_ready_fails() {
+    let (recorder, handle) = recorder();
+    let _guard = ::metrics::set_default_local_recorder(&recorder);
+    let filter = MetricsLayer::new().layer(Broken);
+    MockMta::postfix(filter).deliver(Mail::new()).await;
+    let labels = [("class", "error"), ("stage", "not ready")];
+    assert_value(&handle, "milter_failures_total", &labels, 1.0);
+    assert_value(&handle, "milter_connections_open", &[], 0.0);
 }
 
 /// A call that ends because the mail server went away is no failure.
