@@ -22,12 +22,9 @@ async fn decided(first: Member, second: Scripted, nested: bool) -> Told {
     let chain = chain.map_request(move |request: Request| {
         if matches!(request.event(), Event::MessageEnd(_)) {
             let decided: Option<Decided> = request.session().message_data().get();
-            let decided = decided.map(|decided| {
-                (
-                    decided.member().to_owned(),
-                    decided.stage(),
-                    decided.is_failure(),
-                )
+            let decided = decided.map(|told| {
+                let member = told.member().to_owned();
+                (member, told.stage(), told.is_failure())
             });
             log.lock().unwrap().push(decided);
         }
@@ -44,8 +41,7 @@ async fn decided(first: Member, second: Scripted, nested: bool) -> Told {
         mta.message().await;
     }
     mta.quit(run).await;
-    let told = std::mem::take(&mut *told.lock().unwrap());
-    told
+    std::mem::take(&mut *told.lock().unwrap())
 }
 
 fn failing(policy: impl Into<OnMemberFailure>) -> Member {
