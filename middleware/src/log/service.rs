@@ -184,8 +184,8 @@ impl State {
 
     fn end_session(&mut self, session: &Session) {
         let is_idle = std::mem::take(&mut self.is_idle);
+        let answers = self.told.take();
         if is_idle && self.config.connections && self.config.sink.is_enabled() {
-            let answers = self.told.take();
             let line = write::connection(&self.config, self.connection, session, &answers);
             self.config.sink.write_line(&line);
         }

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milter_tower::testing::{Mail, MockMta, MtaProfile, SmtpSession};
-use milter_tower::{BoxError, Chain, Event, Needs, Request, Response, SmtpReply, Stage, Verdict};
-use tower::{Layer, ServiceExt, service_fn};
+use milter_tower::{
+    BoxError, Chain, Event, Helo, Needs, Offer, Outcome, Peer, PeerAddr, ReplyMode, Request,
+    Response, Sender, Session, SmtpReply, Stage, UnknownCommand, Verdict,
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{Addresses, Clients, HashKey, LogLayer};
 
@@ -67,10 +70,8 @@ enum Does {
 fn filter(
     at: Stage,
     does: Does,
-) -> impl tower::Service<Request, Response = Response, Error = BoxError, Future: Send>
-+ Clone
-+ Send
-+ use<> {
+) -> impl Service<Request, Response = Response, Error = BoxError, Future: Send> + Clone + Send + use<>
+{
     service_fn(move |request: Request| async move {
         if request.event().stage() != Some(at) {
             return Ok(Response::proceed());
@@ -340,7 +341,7 @@ async fn nothing_is_asked_for_but_to_record() {
         let silent = matches!(stage, Stage::Connect | Stage::Helo | Stage::Rcpt);
         if wanted {
             let mode = agreed.reply_mode(stage);
-            assert_eq!(mode == milter_tower::ReplyMode::Silent, silent, "{stage}");
+            assert_eq!(mode == ReplyMode::Silent, silent, "{stage}");
         }
     }
     assert!(agreed.actions().is_empty());
@@ -545,6 +546,47 @@ async fn the_member_that_decided_is_named() {
         assert_eq!(get(&fields, "member"), member);
         assert_eq!(get(&fields, "member_failed_at"), failed_at);
     }
+}
+
+/// What was said of something else is not said of the message, nor of the next session.
+#[tokio::test]
+async fn a_line_tells_of_nothing_else() {
+    let lines = Lines::default();
+    let log = layer(&lines).connections(true);
+    let inner = service_fn(async |request: Request| {
+        Ok::<_, Infallible>(match request.event() {
+            Event::Unknown(_) => later(),
+            Event::Helo(helo) if helo.name() == "refused.example" => Response::reject(),
+            _ => Response::proceed(),
+        })
+    });
+    let mut service = log.layer(inner);
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let helo = |name: &'static str| Event::Helo(Helo::new(name));
+    for event in [
+        Event::Negotiate(Offer::V6),
+        helo("refused.example"),
+        Event::SessionEnd,
+        helo("other.example"),
+        Event::SessionEnd,
+        helo("third.example"),
+        Event::Mail(Sender::new("<a@b.example>", [""; 0])),
+        Event::Unknown(UnknownCommand::new("FOO")),
+        Event::MessageEnd(Outcome::Aborted),
+        Event::Close,
+    ] {
+        let request = Request::new(event, session.clone());
+        let _ = service.ready().await.unwrap().call(request).await;
+    }
+    let lines = taken(&lines);
+    let ends: Vec<_> = lines.iter().map(|line| fields(line)).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let outcomes = ends
+        .iter()
+        .map(|fields| (get(fields, "outcome"), get(fields, "stage")));
+    let wanted = [("reject", "helo"), ("none", ""), ("aborted", "mail")];
+    assert_eq!(outcomes.collect::<Vec<_>>(), wanted, "{lines:?}");
+    assert!(!lines[2].contains("reply"), "{lines:?}");
 }
 
 /// A verdict of before is not that of a mail that passes.

@@ -36,6 +36,10 @@ impl Told {
 
     /// Takes note of an answer other than to go on.
     pub(super) fn answer(&self, stage: Stage, response: &Response) {
+        if stage == Stage::Unknown {
+            // It is part of nothing.
+            return;
+        }
         let mut answers = self.lock();
         let verdict = response.verdict();
         if stage == Stage::Rcpt && verdict.is_refusal() {
