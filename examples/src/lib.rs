@@ -32,12 +32,25 @@ impl Listen {
     ///
     /// Why it is not possible to listen at one of the addresses.
     pub async fn bind(self) -> Result<Listeners, BoxError> {
+        let may_connect = self.socket_mode.is_some() && self.socket_group.is_some();
+        let listeners = self.listen().await?;
+        for address in listeners.addresses() {
+            print_setup(&address, may_connect);
+        }
+        Ok(listeners)
+    }
+
+    /// Listens there without a word.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not possible to listen at one of the addresses.
+    pub async fn listen(self) -> Result<Listeners, BoxError> {
         let mut listeners = Listeners::from_systemd()?;
         let mut addresses = self.addresses;
         if addresses.is_empty() && listeners.is_empty() {
             addresses.push(Address::inet("127.0.0.1", 10025));
         }
-        let may_connect = self.socket_mode.is_some() && self.socket_group.is_some();
         let mut options = ListenOptions::new();
         if let Some(mode) = self.socket_mode {
             options = options.mode(mode);
@@ -47,9 +60,6 @@ impl Listen {
         }
         for address in &addresses {
             listeners.extend([options.bind(address).await?]);
-        }
-        for address in listeners.addresses() {
-            print_setup(&address, may_connect);
         }
         Ok(listeners)
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
@@ -11,7 +11,9 @@ const PROGRAMS: [&str; 7] = [
     env!("CARGO_BIN_EXE_stack"),
     env!("CARGO_BIN_EXE_stamp"),
     env!("CARGO_BIN_EXE_hello"),
+    env!("CARGO_BIN_EXE_milter-trace"),
 ];
+const TRACE: &str = PROGRAMS[7];
 
 /// Runs a program that ends by itself.
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -42,6 +44,32 @@ fn each_tells_how_it_is_used() {
 }
 
 #[test]
+fn the_checker_tells_how_it_is_used() {
+    let program = env!("CARGO_BIN_EXE_milter-check");
+    let (code, said) = run(program, &["--help"]);
+    assert_eq!(code, Some(0), "{said}");
+    for wanted in [
+        "Usage: milter-check [OPTIONS] <ADDRESS> [FILE]...",
+        "The client that sends the mail:",
+        "What is shown:",
+        "--bench <N>",
+        "Examples:",
+        "Exit codes:",
+        "  69  the milter cannot be connected to",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let (code, said) = run(program, &["--version"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("milter-check 0."), "{said}");
+    for args in [&[][..], &["127.0.0.1:1", "--client", "nobody"], &["10025"]] {
+        let (code, said) = run(program, args);
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+        assert!(said.starts_with("error: "), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_told_as_such() {
     for (program, args) in [
         (PROGRAMS[0], &[][..]),
@@ -52,6 +80,10 @@ fn a_wrong_command_line_is_told_as_such() {
         ),
         (PROGRAMS[2], &["--text", "x", "--max-size", "0"]),
         (PROGRAMS[5], &["--name", "X Bad:"]),
+        (TRACE, &[]),
+        (TRACE, &["--to", "nowhere"]),
+        (TRACE, &["--to", "unix:/x", "--show", "x"]),
+        (TRACE, &["--to", "unix:/x", "--color", "blue"]),
     ] {
         let (code, said) = run(program, args);
         assert_eq!(code, Some(2), "{program} {args:?}: {said}");
@@ -67,6 +99,7 @@ fn each_tells_what_it_cannot_use() {
     fs::write(&broken, "# fine\nnonsense here\n").unwrap();
     fs::write(&empty, "\n").unwrap();
     let below_a_file = path("empty/archive");
+    let socket = format!("unix:{}", path("socket"));
     let [add_headers, archive, disclaimer, reject_list, stack, ..] = PROGRAMS;
     for (program, args, wanted) in [
         (
@@ -99,6 +132,22 @@ fn each_tells_what_it_cannot_use() {
             &["--list", &empty, "--listen", "unix:/nowhere/socket"],
             "/nowhere",
         ),
+        (
+            TRACE,
+            &["--listen", &socket, "--to", "unix:/x", "--record", &empty],
+            "empty: File exists",
+        ),
+        (
+            TRACE,
+            &["--listen", &socket, "--to", &socket],
+            "/socket is where this listens",
+        ),
+        (TRACE, &["--show", &missing], "missing: No such file"),
+        (
+            TRACE,
+            &["--show", &broken],
+            "broken: line 1: this is no recording",
+        ),
     ] {
         let (code, said) = run(program, args);
         assert_eq!(code, Some(1), "{program} {args:?}: {said}");
@@ -128,4 +177,27 @@ fn a_list_can_be_looked_at_beforehand() {
         "{said}"
     );
     assert!(said.ends_with(&ends), "{said}");
+}
+
+#[test]
+fn a_recording_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recording");
+    let recording = "milter-recording 1\n\
+        1 0.000000 > M <a@example.org>\\0\n\
+        2 0.000200 > Q\n\
+        1 0.001000 < r\n";
+    fs::write(&file, recording).unwrap();
+    let shown = run(TRACE, &["--show", file.to_str().unwrap()]);
+    let lines = "    0.000 #1 -> MAIL <a@example.org>\n    \
+        0.001 #1 <- REJECT (1.00 ms)\n    \
+        0.000 #2 -> QUIT\n";
+    assert_eq!(shown, (Some(0), lines.to_owned()));
+    let args = ["--color", "always", "--show", file.to_str().unwrap()];
+    let (code, shown) = run(TRACE, &args);
+    assert_eq!(code, Some(0));
+    assert!(
+        shown.contains("\x1b[31mREJECT (1.00 ms)\x1b[0m\n"),
+        "{shown}"
+    );
 }

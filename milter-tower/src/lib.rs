@@ -32,7 +32,8 @@
 //!
 //! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`](mod@message)
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
-//! All are services like the one above.
+//! All are services like the one above. The other way round, a mail server in Rust calls filters,
+//! whoever wrote them, by [`client`].
 //!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
 //! What comes from `milter-core` is here too: examples that import it from there work with
@@ -64,7 +65,7 @@
 //!
 //! | feature | what it adds | where |
 //! | --- | --- | --- |
-//! | `testing` | mails, a mail server in small, assertions: for `[dev-dependencies]` | `testing`, `assert_*` |
+//! | `testing` | mails, a mail server in small, recordings, assertions: for `[dev-dependencies]` | `testing`, `assert_*` |
 //! | `mail-parser` | the MIME structure of messages | `Message::parse`, `mail_parser` |
 //! | `systemd` | sockets from systemd, and telling it how the service does | `Listeners::from_systemd`, `Serve::notify_systemd` |
 //!
@@ -127,6 +128,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
 pub mod at;
 pub mod chain;
+pub mod client;
 pub mod filter;
 pub mod gate;
 pub mod guide;
@@ -155,6 +157,7 @@ mod response_future;
 mod serve;
 mod session;
 mod settings;
+mod show;
 mod stop;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

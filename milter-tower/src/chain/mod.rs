@@ -45,6 +45,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 mod time;
+mod usual;
 
 /// Several filters that an MTA sees as one: see the [module](self).
 ///

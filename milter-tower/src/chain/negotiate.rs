@@ -11,6 +11,7 @@ use super::condition::{Condition, Known};
 use super::live::Live;
 use super::member::Member;
 use super::running::Running;
+use super::usual::with_usual;
 use crate::error::Failure;
 use crate::member::{Scope, needs_of};
 use crate::request::Request;
@@ -60,7 +61,9 @@ impl Running {
             self.drop_excess_macros(negotiation);
             negotiation.at += 1;
         }
-        let mut needs = std::mem::replace(&mut negotiation.needs, Needs::none());
+        let needs = std::mem::replace(&mut negotiation.needs, Needs::none());
+        let mut needs = with_usual(needs, &self.members);
+        needs.drop_excess_macros();
         self.look_for_changes();
         if self.changes.merge {
             // Merging changes takes the headers that they are changes of, and may take other

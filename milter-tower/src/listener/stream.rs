@@ -13,6 +13,8 @@ pub struct Stream {
     inner: StreamInner,
     /// What was read has been acknowledged, or will be by what was written since.
     acknowledged: bool,
+    /// The other end may wait for acknowledgements.
+    acknowledges: bool,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,14 @@ impl Stream {
         Self {
             inner,
             acknowledged: true,
+            acknowledges: true,
         }
+    }
+
+    /// The same for a connection whose other end is a filter: it writes its replies at once.
+    pub(crate) fn without_quick_acks(mut self) -> Self {
+        self.acknowledges = false;
+        self
     }
 
     /// Acknowledges what was read, if nothing was written since that did.
@@ -79,7 +88,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let read = each!(self, inner => inner.poll_read(cx, buffer));
         match read {
-            Poll::Ready(_) => self.acknowledged = false,
+            Poll::Ready(_) => self.acknowledged = !self.acknowledges,
             Poll::Pending => self.acknowledge(),
         }
         read

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use milter_core::{Command, Header, Recipient, Stage, Verdict};
+use bytes::Bytes;
+use milter_core::{Command, Header, Recipient, Stage, Verdict, client};
+use tokio::time::Instant;
 
 use super::dialogue::Dialogue;
 use super::profile::Kind;
-use super::{Answer, Delivery, Fate, MtaProfile, SmtpSession};
+use super::values::HOST;
+use super::{Answer, Delivery, Fate, MtaProfile, Reaction, SmtpSession, Step};
 
 /// The most bytes of a header that Postfix keeps where milters are.
 // Q29: Postfix cleanup_message.c (KLUDGE_HEADER_LIMIT)
@@ -16,20 +19,32 @@ impl SmtpSession {
     /// What became of the message. The next one may come.
     pub(super) async fn finish(&mut self) -> Delivery {
         let letter = std::mem::take(&mut self.letter);
-        let Dialogue {
-            profile,
-            values,
-            session,
-            ..
-        } = &self.dialogue;
-        let leading_space = session.agreement().leading_space();
-        let mut delivery = letter.finish(profile, values, leading_space);
+        let edits = self.profile().edits.clone();
+        let leading_space = self.agreement().leading_space();
+        let mut delivery = letter.finish(edits, Some(self.received()), leading_space);
         let had_failed = self.failure().is_some();
         if self.in_mail {
             self.reset().await;
         }
         delivery.failures = self.failures_since(had_failed);
         delivery
+    }
+
+    /// The MTA's own `Received`, always of the same time.
+    fn received(&self) -> Header {
+        let Dialogue {
+            profile, values, ..
+        } = &self.dialogue;
+        let helo = values
+            .helo_name()
+            .map_or_else(String::new, |name| format!(" from {name}"));
+        let id = values.queue_id().unwrap_or("unknown");
+        let line = format!(
+            "{helo} ({})\n\tby {HOST} ({}) with ESMTP id {id};\n\tThu, 01 Jan 2026 12:00:01 +0000",
+            values.client_shown(),
+            profile.name(),
+        );
+        Header::new(Bytes::from_static(b"Received"), line)
     }
 
     /// How the filter failed, as its server saw it, and as the MTA did if not before.
@@ -119,7 +134,7 @@ impl SmtpSession {
             // The client is gone.
             return Answer::new(stage, Verdict::Continue).with_reply(reply);
         }
-        let heard = match self.dialogue.ask(stage, command).await {
+        let heard = match self.take_step(stage, command).await {
             Ok(heard) => heard,
             Err(why) => {
                 self.letter.end(stage, Fate::Failed(why));
@@ -148,5 +163,27 @@ impl SmtpSession {
         }
         self.letter.answer(answer.clone());
         answer
+    }
+
+    /// Tells the filter, takes its answer, and takes down how that went.
+    async fn take_step(
+        &mut self,
+        stage: Stage,
+        command: Command,
+    ) -> Result<Option<client::Answer>, String> {
+        let mut step = Step::new(stage, &command);
+        let was_there = self.failure().is_none();
+        let began = Instant::now();
+        let heard = self.dialogue.ask(stage, command).await;
+        step.took = began.elapsed();
+        step.progress = self.dialogue.passed.progress;
+        step.reaction = match &heard {
+            Err(_) if was_there => Reaction::Failed,
+            Ok(Some(answer)) => Reaction::Answered(answer.verdict.clone()),
+            Ok(None) if self.dialogue.passed.told => Reaction::NoReplyDue,
+            _ => Reaction::NotTold,
+        };
+        self.letter.steps.push(step);
+        heard
     }
 }

@@ -44,6 +44,11 @@
 //! + X-Spam: NO
 //! ```
 //!
+//! # Recordings
+//!
+//! What a mail server and a milter said to each other in production can be [recorded](recording), and
+//! [replayed](Recording::replay) before a filter.
+//!
 //! # Nasty mails
 //!
 //! Real mail has broken filters with what nobody thinks of. [`nasty_mails`] has some ninety of such,
@@ -64,15 +69,13 @@ mod assert;
 pub mod check;
 mod corpus;
 mod deliver;
-mod delivery;
 mod dialogue;
 mod failures;
-mod letter;
-mod mail;
 mod mta;
 mod profile;
-mod show;
+pub mod recording;
 mod smtp_session;
+mod step;
 mod survive;
 #[cfg(test)]
 mod tests;
@@ -80,10 +83,15 @@ mod values;
 mod wire;
 
 pub use self::corpus::{NastyMail, nasty_mails};
-pub use self::delivery::{Answer, Delivered, Delivery, Fate};
 pub(crate) use self::failures::Failures;
-pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
+pub use self::recording::Recording;
 pub use self::smtp_session::SmtpSession;
+pub use self::step::{Negotiation, Reaction, Step};
 pub use self::survive::survives;
+#[doc(no_inline)]
+pub use crate::client::Failure;
+use crate::client::mail;
+#[doc(inline)]
+pub use crate::client::{Delivered, Fate, Mail, Outcome as Delivery, StageAnswer as Answer};

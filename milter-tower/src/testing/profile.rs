@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use milter_core::client::{Config, EmptyList, Timeout};
+use milter_core::client::{Config, EmptyList};
 use milter_core::macros::names as n;
 use milter_core::{
-    Actions, EnhancedCode, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
+    Actions, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
 };
+
+use crate::client::Timeouts;
+use crate::client::lists::{POSTFIX, TLS};
+pub(super) use crate::client::words::reply;
+use crate::client::words::{is_final, refusal};
 
 /// Which MTA a [`MockMta`](super::MockMta) plays: what it offers, which macros it sends and when,
 /// how it counts headers, how it ends messages and connections, and how long it waits.
@@ -27,12 +32,9 @@ use milter_core::{
 pub struct MtaProfile {
     pub(super) kind: Kind,
     name: &'static str,
-    offer: Offer,
+    pub(super) offer: Offer,
     macros: Vec<(MacroStage, Vec<String>)>,
-    command_timeout: Duration,
-    content_timeout: Duration,
-    /// For all of the end of the message.
-    end_timeout: Option<Duration>,
+    pub(super) times: Timeouts,
     pub(super) edits: edit::Profile,
 }
 
@@ -46,54 +48,19 @@ pub(super) enum Kind {
 
 impl MtaProfile {
     /// Postfix 3 in its default configuration.
-    // Postfix global/mail_params.h: the lists of macros; milter_command_timeout 30 s,
-    // milter_content_timeout 300 s
     pub fn postfix() -> Self {
         Self {
             kind: Kind::Postfix,
             name: "Postfix",
             offer: Offer::V6,
-            macros: lists([
-                (
-                    MacroStage::Connect,
-                    &[
-                        n::HOST_NAME,
-                        n::DAEMON_NAME,
-                        n::DAEMON_ADDR,
-                        n::VERSION,
-                        n::CLIENT,
-                    ],
-                ),
-                (MacroStage::Helo, TLS),
-                (
-                    MacroStage::Mail,
-                    &[
-                        n::QUEUE_ID,
-                        n::AUTH_TYPE,
-                        n::AUTH_AUTHEN,
-                        n::AUTH_AUTHOR,
-                        n::MAIL_ADDR,
-                        n::MAIL_HOST,
-                        n::MAIL_MAILER,
-                    ],
-                ),
-                (
-                    MacroStage::Rcpt,
-                    &[n::QUEUE_ID, n::RCPT_ADDR, n::RCPT_HOST, n::RCPT_MAILER],
-                ),
-                (MacroStage::Data, &[n::QUEUE_ID]),
-                (MacroStage::EndOfHeaders, &[n::QUEUE_ID]),
-                (MacroStage::EndOfMessage, &[n::QUEUE_ID]),
-            ]),
-            command_timeout: Duration::from_secs(30),
-            content_timeout: Duration::from_secs(300),
-            end_timeout: None,
+            macros: lists(POSTFIX),
+            times: Timeouts::postfix(),
             edits: edit::Profile::postfix(),
         }
     }
 
     /// Sendmail 8.17 in its stock configuration, with the timeouts that it has unless told others.
-    // sendmail/cf/m4/cfhead.m4: the lists of macros; sendmail/milter.c: T=R 10 s, T=E 300 s
+    // sendmail/cf/m4/cfhead.m4: the lists of macros
     pub fn sendmail() -> Self {
         Self {
             kind: Kind::Sendmail,
@@ -130,9 +97,7 @@ impl MtaProfile {
                 ),
                 (MacroStage::EndOfMessage, &[n::MSG_ID]),
             ]),
-            command_timeout: Duration::from_secs(10),
-            content_timeout: Duration::from_secs(10),
-            end_timeout: Some(Duration::from_secs(300)),
+            times: Timeouts::sendmail(),
             edits: edit::Profile::sendmail(),
         }
     }
@@ -173,9 +138,7 @@ impl MtaProfile {
                 (MacroStage::Mail, &[n::MAIL_ADDR, n::AUTH_AUTHEN]),
                 (MacroStage::Rcpt, &[n::RCPT_ADDR]),
             ]),
-            command_timeout: Duration::from_secs(60),
-            content_timeout: Duration::from_secs(60),
-            end_timeout: None,
+            times: Timeouts::postfix().command(MINUTE).content(MINUTE),
             edits: edit::Profile::postfix(),
         }
     }
@@ -220,7 +183,7 @@ impl MtaProfile {
     /// session: by default 30 s for Postfix, 10 s for Sendmail, 60 s for Stalwart.
     #[must_use]
     pub fn command_timeout(mut self, time: Duration) -> Self {
-        self.command_timeout = time;
+        self.times = self.times.command(time);
         self
     }
 
@@ -228,7 +191,7 @@ impl MtaProfile {
     /// default 300 s for Postfix, 10 s for Sendmail, 60 s for Stalwart.
     #[must_use]
     pub fn content_timeout(mut self, time: Duration) -> Self {
-        self.content_timeout = time;
+        self.times = self.times.content(time);
         self
     }
 
@@ -236,7 +199,7 @@ impl MtaProfile {
     /// 300 s for Sendmail (Q30), no limit for the others.
     #[must_use]
     pub fn end_of_message_timeout(mut self, time: Duration) -> Self {
-        self.end_timeout = Some(time);
+        self.times = self.times.end_of_message(time);
         self
     }
 
@@ -259,15 +222,6 @@ impl MtaProfile {
 
     pub(super) fn is_sendmail(&self) -> bool {
         self.kind == Kind::Sendmail
-    }
-
-    /// The time for a frame, and for all of the answer.
-    pub(super) fn times(&self, what: Timeout) -> (Duration, Option<Duration>) {
-        match what {
-            Timeout::Content => (self.content_timeout, None),
-            Timeout::EndOfMessage => (self.content_timeout, self.end_timeout),
-            _ => (self.command_timeout, None),
-        }
     }
 
     pub(super) fn config(&self) -> Config {
@@ -322,27 +276,24 @@ impl MtaProfile {
     // Postfix milter8.c milter8_def_reply; sendmail/milter.c milter_connect, sendmail/srvrsmtp.c
     // MILTER_REPLY
     pub(super) fn reply_to(&self, verdict: &Verdict, stage: Stage) -> Option<SmtpReply> {
-        let later = if self.is_sendmail() {
-            reply(451, 3, 2, "Please try again later")
-        } else {
-            reply(451, 7, 1, "Service unavailable - try again later")
-        };
+        if !self.is_sendmail() {
+            return refusal(verdict);
+        }
+        let later = reply(451, 3, 2, "Please try again later");
         let is_content = matches!(
             stage,
             Stage::Header | Stage::EndOfHeaders | Stage::Body | Stage::EndOfMessage
         );
-        let refused = match (self.kind, stage) {
-            (Kind::Sendmail, Stage::Connect) => reply(550, 0, 0, "Command rejected"),
-            (Kind::Sendmail, _) if is_content => reply(554, 7, 1, "Command rejected"),
+        let refused = match stage {
+            Stage::Connect => reply(550, 0, 0, "Command rejected"),
+            _ if is_content => reply(554, 7, 1, "Command rejected"),
             _ => reply(550, 7, 1, "Command rejected"),
         };
         Some(match verdict {
             Verdict::Reject => refused,
             Verdict::TempFail => later,
             // sendmail/milter.c milter_connect: the class is kept, and 421.
-            Verdict::Reply(own)
-                if self.is_sendmail() && stage == Stage::Connect && own.code() != 421 =>
-            {
+            Verdict::Reply(own) if stage == Stage::Connect && own.code() != 421 => {
                 if own.is_permanent() { refused } else { later }
             }
             Verdict::Reply(own) => own.clone(),
@@ -355,7 +306,7 @@ impl MtaProfile {
     // crates/smtp/src/inbound/milter/message.rs run: whatever it is
     pub(super) fn is_final(&self, reply: &SmtpReply) -> bool {
         match self.kind {
-            Kind::Postfix => matches!(reply.code(), 421 | 521),
+            Kind::Postfix => is_final(reply),
             Kind::Sendmail => reply.code() == 421,
             Kind::Stalwart => true,
         }
@@ -373,27 +324,10 @@ impl MtaProfile {
     }
 }
 
-const TLS: &[&str] = &[
-    n::TLS_VERSION,
-    n::CIPHER,
-    n::CIPHER_BITS,
-    n::CERT_SUBJECT,
-    n::CERT_ISSUER,
-];
+/// What Stalwart waits for a frame.
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn lists<const N: usize>(lists: [(MacroStage, &[&str]); N]) -> Vec<(MacroStage, Vec<String>)> {
     let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     lists.map(|(stage, names)| (stage, owned(names))).into()
-}
-
-/// A reply in an MTA's own words, which always has its form.
-pub(super) fn reply(code: u16, subject: u16, detail: u16, text: &str) -> SmtpReply {
-    let class = if code < 500 { 4 } else { 5 };
-    let mut builder = SmtpReply::builder(code).line(text);
-    if let Ok(enhanced) = EnhancedCode::new(class, subject, detail) {
-        builder = builder.enhanced_code(enhanced);
-    }
-    builder
-        .build()
-        .unwrap_or_else(|_| SmtpReply::tempfail(text))
 }

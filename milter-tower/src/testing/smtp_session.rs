@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use milter_core::client::Config;
 use milter_core::{
     Agreement, Command, Connect, Header, Helo, MacroStage, Modification, Recipient, Sender,
     SmtpReply, Stage, UnknownCommand, Verdict,
 };
 
 use super::dialogue::Dialogue;
-use super::letter::Letter;
 use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
-use super::{Answer, Delivery, Failures, Fate, MtaProfile};
+use super::{Answer, Delivery, Failure, Failures, Fate, MtaProfile, Negotiation};
+use crate::client::letter::Letter;
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
 ///
@@ -117,13 +116,12 @@ pub struct SmtpSession {
 impl SmtpSession {
     pub(super) async fn open(
         profile: Arc<MtaProfile>,
-        config: Config,
         wire: Result<Wire, String>,
         messages: Arc<AtomicU64>,
         failures: Failures,
     ) -> Self {
         Self {
-            dialogue: Dialogue::open(profile, config, wire).await,
+            dialogue: Dialogue::open(profile, wire).await,
             messages,
             failures,
             letter: Letter::default(),
@@ -136,13 +134,24 @@ impl SmtpSession {
 
     /// What the filter agreed to.
     pub fn agreement(&self) -> &Agreement {
-        self.dialogue.session.agreement()
+        self.dialogue.link.agreement()
     }
 
     /// How the filter failed, if it did: it broke the protocol, was too slow for this MTA, or went
     /// away. The MTA then refuses what comes, for now.
     pub fn failure(&self) -> Option<&str> {
         self.dialogue.failure()
+    }
+
+    /// [How the filter failed](Self::failure), to be told apart: it was too slow, went away, or broke
+    /// the protocol. None also if it could not be connected to.
+    pub fn protocol_failure(&self) -> Option<&Failure> {
+        self.dialogue.link.session().failure()
+    }
+
+    /// The MTA's offer, and the filter's answer as it came.
+    pub fn negotiation(&self) -> &Negotiation {
+        &self.dialogue.negotiation
     }
 
     /// Sets a macro that the MTA tells at a stage; see [`Mail::macro_at`](super::Mail::macro_at).
@@ -307,7 +316,7 @@ impl SmtpSession {
     /// bytes, unless it skips the rest. The answer is that to the last piece that was sent.
     pub async fn body(&mut self, bytes: impl Into<Bytes>) -> Answer {
         let bytes = bytes.into();
-        self.letter.body(&bytes);
+        self.letter.body(bytes.clone());
         let mut last = Answer::new(Stage::Body, Verdict::Continue);
         // sendmail/milter.c milter_body, Postfix milter8.c milter8_body: MILTER_CHUNK_SIZE
         for piece in Modification::body_chunks(&bytes).filter(|piece| !piece.is_empty()) {

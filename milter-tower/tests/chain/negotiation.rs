@@ -98,6 +98,32 @@ async fn macros_are_those_that_anybody_asked_for() {
     mta.quit(run).await;
 }
 
+/// A list takes the place of the MTA's own: who asked for none finds what the MTA would have sent.
+#[tokio::test]
+async fn those_that_asked_for_no_macros_find_the_usual_ones() {
+    let asks = Needs::none().macros_exact(MacroStage::Mail, ["{client_ptr}"]);
+    let members = |other: Needs| {
+        Chain::new()
+            .with("a", member(asks.clone(), |_| Response::proceed()).0)
+            .with("b", member(other, |_| Response::proceed()).0)
+    };
+    for (other, usual) in [(Needs::none(), true), (asks.clone(), false)] {
+        let (mut mta, run) = start(members(other));
+        let reply = mta.negotiate().await;
+        let names = reply.macros.get(MacroStage::Mail).expect("a list");
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
+        assert!(names.contains(&"{client_ptr}".to_owned()), "{names:?}");
+        let both = ["i", "{mail_addr}"].map(str::to_owned);
+        assert_eq!(
+            both.iter().all(|name| names.contains(name)),
+            usual,
+            "{names:?}"
+        );
+        assert!(reply.macros.get(MacroStage::Rcpt).is_none());
+        mta.quit(run).await;
+    }
+}
+
 /// A member that asks for so many macros of MAIL, numbered from this on.
 fn asking(from: usize, count: usize) -> Scripted {
     let names = (from..from + count).map(|at| format!("{{m{at}}}"));

@@ -1,11 +1,13 @@
 //! What is logged, line by line.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Level, Metadata, Subscriber};
 
 /// What was logged.
@@ -29,12 +31,28 @@ impl Lines {
     }
 }
 
-/// Writes down spans as they begin and end, and events.
+thread_local! {
+    static LINES: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
+/// Writes down spans as they begin and end, and events, each for the thread that it is of.
+///
+/// There is one for the process: `tracing` keeps what subscribers think of a place in the code, and
+/// with one a thread what a test hears would depend on which others run at the time.
 #[derive(Default)]
 struct Recorder {
-    lines: Lines,
     next: AtomicU64,
     names: Mutex<Vec<(u64, &'static str)>>,
+}
+
+impl Recorder {
+    fn add(level: Level, line: String) {
+        LINES.with_borrow(|lines| {
+            if let Some(lines) = lines {
+                lines.add(level, line);
+            }
+        });
+    }
 }
 
 struct Fields(String);
@@ -46,8 +64,12 @@ impl Visit for Fields {
 }
 
 impl Subscriber for Recorder {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("milter")
+        metadata.target().starts_with("milter") && LINES.with_borrow(Option::is_some)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -55,7 +77,7 @@ impl Subscriber for Recorder {
         let name = span.metadata().name();
         let mut fields = Fields(format!("new {name}"));
         span.record(&mut fields);
-        self.lines.add(*span.metadata().level(), fields.0);
+        Self::add(*span.metadata().level(), fields.0);
         self.names.lock().unwrap().push((id, name));
         Id::from_u64(id)
     }
@@ -65,7 +87,7 @@ impl Subscriber for Recorder {
         let name = names.iter().find(|(id, _)| *id == span.into_u64());
         let mut fields = Fields(format!("record {}", name.map_or("?", |(_, name)| name)));
         values.record(&mut fields);
-        self.lines.add(Level::TRACE, fields.0);
+        Self::add(Level::TRACE, fields.0);
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -73,7 +95,7 @@ impl Subscriber for Recorder {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut fields = Fields("event".into());
         event.record(&mut fields);
-        self.lines.add(*event.metadata().level(), fields.0);
+        Self::add(*event.metadata().level(), fields.0);
     }
 
     fn enter(&self, _: &Id) {}
@@ -82,8 +104,20 @@ impl Subscriber for Recorder {
 }
 
 /// Writes down what this thread logs, until the guard is dropped.
-pub(crate) fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
-    let recorder = Recorder::default();
-    let lines = recorder.lines.clone();
-    (lines, tracing::subscriber::set_default(recorder))
+pub(crate) fn listen() -> (Lines, Listening) {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        tracing::subscriber::set_global_default(Recorder::default()).expect("there is no other");
+    });
+    let lines = Lines::default();
+    LINES.set(Some(lines.clone()));
+    (lines, Listening)
+}
+
+pub(crate) struct Listening;
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LINES.set(None);
+    }
 }

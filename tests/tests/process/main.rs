@@ -1,4 +1,6 @@
 //! Filters as processes: what the system around them gives and takes.
 
+mod check;
 mod descriptors;
 mod systemd;
+mod trace;

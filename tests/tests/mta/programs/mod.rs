@@ -11,6 +11,7 @@ use milter_tests::wait::PATIENCE;
 mod add_headers;
 mod archive;
 mod disclaimer;
+mod milter_trace;
 mod reject_list;
 
 /// A mail server with a program as its filter.
