@@ -28,6 +28,8 @@
 
 #[cfg(any(feature = "log", feature = "metrics"))]
 pub(crate) mod decided;
+#[cfg(all(test, any(feature = "log", feature = "trace")))]
+pub(crate) mod heard;
 pub(crate) mod names;
 pub(crate) mod watched;
 

@@ -1,60 +1,14 @@
-use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{BoxError, Chain, Request, Response, SmtpReply, Stage};
 use tower::{Layer, service_fn};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Level, Span, TraceLayer};
+use crate::classify::heard::Heard;
 use crate::classify::{Failed, Failures};
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Logged {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Logged {
-    /// What was logged to the level in this thread while the guard is there.
-    fn to(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
-        let logged = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .without_time()
-            .with_ansi(false)
-            .with_writer(logged.clone())
-            .finish();
-        (logged, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-}
 
 /// A filter that wants every event, and does this at one of them.
 fn filter<F, A>(
@@ -88,7 +42,7 @@ async fn the_filter_runs_in_spans_of_connection_message_and_event() {
         MtaProfile::stalwart(),
         MtaProfile::version_2(),
     ] {
-        let (logged, _guard) = Logged::to(Level::DEBUG);
+        let logged = Heard::to(Level::DEBUG);
         let refuses = async || {
             tokio::task::yield_now().await;
             Ok(SmtpReply::reject("no spam").into())
@@ -153,7 +107,7 @@ async fn the_filter_runs_in_spans_of_connection_message_and_event() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_logged_with_their_class() {
-    let (logged, _guard) = Logged::to(Level::WARN);
+    let logged = Heard::to(Level::WARN);
     let failures = |lines: Vec<String>| -> Vec<String> {
         let of_layer = lines
             .into_iter()
@@ -199,7 +153,7 @@ async fn failures_are_logged_with_their_class() {
 /// Around a member of a chain its events are in the member's span.
 #[tokio::test]
 async fn members_of_a_chain_have_spans_of_their_own() {
-    let (logged, _guard) = Logged::to(Level::DEBUG);
+    let logged = Heard::to(Level::DEBUG);
     let member = filter(Stage::Mail, async || Ok(Response::proceed()));
     let chain = Chain::new().with("first", TraceLayer::new().layer(member));
     MockMta::sendmail(chain).deliver(Mail::new()).await;
