@@ -6,6 +6,10 @@ use crate::dry_run::DryRunLayer;
 use crate::failure_policy::FailurePolicyLayer;
 #[cfg(feature = "header-limit")]
 use crate::header_limit::HeaderLimitLayer;
+#[cfg(feature = "log")]
+use crate::log::LogLayer;
+#[cfg(feature = "metrics")]
+use crate::metrics::MetricsLayer;
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::RecipientLimitLayer;
 #[cfg(feature = "set-header")]
@@ -14,6 +18,8 @@ use crate::set_header::SetHeaderLayer;
 use crate::size_limit::SizeLimitLayer;
 #[cfg(feature = "timeout")]
 use crate::timeout::TimeoutLayer;
+#[cfg(feature = "trace")]
+use crate::trace::TraceLayer;
 use tower::ServiceBuilder;
 #[allow(
     unused_imports,
@@ -45,6 +51,25 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Writes a line for each message, however it ended; see [`log`](crate::log).
+    #[cfg(feature = "log")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "log")))]
+    fn log<C>(self, layer: LogLayer<C>) -> ServiceBuilder<Stack<LogLayer<C>, L>>;
+
+    /// Counts what the filter does; see [`metrics`](crate::metrics).
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    fn metrics<C>(self, layer: MetricsLayer<C>) -> ServiceBuilder<Stack<MetricsLayer<C>, L>>;
+
+    /// Puts what the filter does into spans; see [`trace`](crate::trace).
+    #[cfg(feature = "trace")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+    #[allow(clippy::type_complexity, reason = "the layer has five hooks")]
+    fn trace<M, Q, R, F, C>(
+        self,
+        layer: TraceLayer<M, Q, R, F, C>,
+    ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>>;
+
     /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
     #[cfg(feature = "dry-run")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
@@ -94,6 +119,24 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "log")]
+    fn log<C>(self, layer: LogLayer<C>) -> ServiceBuilder<Stack<LogLayer<C>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics<C>(self, layer: MetricsLayer<C>) -> ServiceBuilder<Stack<MetricsLayer<C>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "trace")]
+    fn trace<M, Q, R, F, C>(
+        self,
+        layer: TraceLayer<M, Q, R, F, C>,
+    ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "dry-run")]
     fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>> {
         self.layer(layer)

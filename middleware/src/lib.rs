@@ -21,6 +21,14 @@
     doc = "| [`header_limit`] | `header-limit` | bounds how many headers a message has, and how large they are |"
 )]
 #![cfg_attr(
+    feature = "log",
+    doc = "| [`log`] | `log` | writes a line for each message, however it ended |"
+)]
+#![cfg_attr(
+    feature = "metrics",
+    doc = "| [`metrics`] | `metrics` | counts what the filter does, for Prometheus and the like |"
+)]
+#![cfg_attr(
     feature = "recipient-limit",
     doc = "| [`recipient_limit`] | `recipient-limit` | bounds how many recipients a message has |"
 )]
@@ -35,6 +43,10 @@
 #![cfg_attr(
     feature = "timeout",
     doc = "| [`timeout`] | `timeout` | bounds how long the filter may take, for an event, a stage and a message |"
+)]
+#![cfg_attr(
+    feature = "trace",
+    doc = "| [`trace`] | `trace` | puts what the filter does into `tracing` spans |"
 )]
 #![cfg_attr(
     feature = "when",
@@ -71,6 +83,13 @@ mod reply;
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
 pub mod catch_panic;
 
+#[cfg(any(feature = "log", feature = "metrics", feature = "trace"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "log", feature = "metrics", feature = "trace")))
+)]
+pub mod classify;
+
 #[cfg(feature = "dry-run")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
 pub mod dry_run;
@@ -82,6 +101,14 @@ pub mod failure_policy;
 #[cfg(feature = "header-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
 pub mod header_limit;
+
+#[cfg(feature = "log")]
+#[cfg_attr(docsrs, doc(cfg(feature = "log")))]
+pub mod log;
+
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 
 #[cfg(feature = "recipient-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]
@@ -98,6 +125,10 @@ pub mod size_limit;
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
 pub mod timeout;
+
+#[cfg(feature = "trace")]
+#[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+pub mod trace;
 
 #[cfg(feature = "when")]
 #[cfg_attr(docsrs, doc(cfg(feature = "when")))]

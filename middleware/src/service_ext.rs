@@ -6,6 +6,10 @@ use crate::dry_run::{DryRun, DryRunLayer};
 use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
 #[cfg(feature = "header-limit")]
 use crate::header_limit::{HeaderLimit, HeaderLimitLayer};
+#[cfg(feature = "log")]
+use crate::log::{Log, LogLayer};
+#[cfg(feature = "metrics")]
+use crate::metrics::{Metrics, MetricsLayer};
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 #[cfg(feature = "set-header")]
@@ -14,6 +18,8 @@ use crate::set_header::{SetHeader, SetHeaderLayer};
 use crate::size_limit::{SizeLimit, SizeLimitLayer};
 #[cfg(feature = "timeout")]
 use crate::timeout::{Timeout, TimeoutLayer};
+#[cfg(feature = "trace")]
+use crate::trace::{Trace, TraceLayer};
 use milter_tower::{Request, Response};
 #[allow(
     unused_imports,
@@ -41,6 +47,24 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Writes a line for each message, however it ended; see [`log`](crate::log).
+    #[cfg(feature = "log")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "log")))]
+    fn log<C>(self, layer: LogLayer<C>) -> Log<Self, C>;
+
+    /// Counts what this filter does; see [`metrics`](crate::metrics).
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    fn metrics<C>(self, layer: MetricsLayer<C>) -> Metrics<Self, C>;
+
+    /// Puts what this filter does into spans; see [`trace`](crate::trace).
+    #[cfg(feature = "trace")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+    fn trace<M: Clone, Q: Clone, R: Clone, F: Clone, C: Clone>(
+        self,
+        layer: TraceLayer<M, Q, R, F, C>,
+    ) -> Trace<Self, M, Q, R, F, C>;
+
     /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
     #[cfg(feature = "dry-run")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
@@ -87,6 +111,24 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "log")]
+    fn log<C>(self, layer: LogLayer<C>) -> Log<Self, C> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics<C>(self, layer: MetricsLayer<C>) -> Metrics<Self, C> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "trace")]
+    fn trace<M: Clone, Q: Clone, R: Clone, F: Clone, C: Clone>(
+        self,
+        layer: TraceLayer<M, Q, R, F, C>,
+    ) -> Trace<Self, M, Q, R, F, C> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "dry-run")]
     fn dry_run(self, layer: DryRunLayer) -> DryRun<Self> {
         layer.layer(self)

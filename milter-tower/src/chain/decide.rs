@@ -96,6 +96,7 @@ impl Running {
             Scope::Session
         };
         let verdict = around.member.on_failure.get(Some(stage)).verdict();
+        around.tell_failed(stage);
         around.log(stage.name(), panic, verdict.as_ref());
         match verdict {
             Some(verdict) => live.view.stand(scope, verdict),

@@ -51,6 +51,7 @@ impl Live {
         failure: Failure,
         around: &Around<'_>,
     ) -> Judgement {
+        around.tell_failed(stage);
         let policy = around.member.on_failure.get(Some(stage));
         let Some(verdict) = policy.verdict() else {
             around.log(stage.name(), failure, None);

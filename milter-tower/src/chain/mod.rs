@@ -12,6 +12,7 @@ use milter_core::edit::Profile;
 use tower_service::Service;
 
 pub use self::condition::Condition;
+pub use self::decided::Decided;
 pub use self::member::{Member, MemberFailure, OnMemberFailure};
 pub use self::network::NetworkError;
 use self::running::Running;
@@ -26,6 +27,7 @@ mod call;
 mod condition;
 mod content;
 mod decide;
+mod decided;
 mod end;
 mod feed;
 mod hold;

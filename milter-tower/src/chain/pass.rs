@@ -237,7 +237,7 @@ impl Running {
     }
 
     /// A group objects. The response, if it is time for it.
-    fn object(&mut self, pass: &Pass, objection: Verdict) -> Option<Response> {
+    fn object(&mut self, pass: &Pass, (at, objection): (usize, Verdict)) -> Option<Response> {
         let session = pass.request.session();
         if pass.is_refused {
             // Nothing can rescue it (protocol 4.5), and it cannot be refused once more.
@@ -253,6 +253,7 @@ impl Running {
                 return None;
             }
         }
+        self.tell_decided(pass, at);
         Some(self.conclude(pass, objection))
     }
 
@@ -339,7 +340,7 @@ impl Running {
 
 /// The strictest of several verdicts given at the same time that refuse or discard; of equals the
 /// first in order.
-fn strictest(judgements: &[(usize, Judgement)]) -> Option<Verdict> {
+fn strictest(judgements: &[(usize, Judgement)]) -> Option<(usize, Verdict)> {
     let mut worst: Option<(&Verdict, usize)> = None;
     for (at, (verdict, _)) in judgements {
         let stricter = worst.is_none_or(|(than, of)| {
@@ -350,6 +351,6 @@ fn strictest(judgements: &[(usize, Judgement)]) -> Option<Verdict> {
             worst = Some((verdict, *at));
         }
     }
-    let (verdict, _) = worst?;
-    (strictness(verdict) > 0).then(|| verdict.clone())
+    let (verdict, at) = worst?;
+    (strictness(verdict) > 0).then(|| (at, verdict.clone()))
 }

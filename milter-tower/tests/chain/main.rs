@@ -7,6 +7,7 @@ mod common;
 mod apart;
 mod conditions;
 mod content;
+mod decided;
 mod early;
 mod edits;
 mod ends;

@@ -1,0 +1,96 @@
+//! What stands around a chain sees which member decided.
+
+use std::sync::{Arc, Mutex};
+
+use milter_tower::chain::Decided;
+use milter_tower::{
+    Chain, Event, Member, MemberFailure, OnMemberFailure, Request, Response, Settings, SmtpReply,
+    Stage,
+};
+use tower::ServiceExt;
+
+use crate::common::{Act, Scripted, start_with};
+use crate::members::{acting, idle, judge, judging};
+
+type Told = Vec<Option<(String, Stage, bool)>>;
+
+/// What is there at the end of each of two messages, the chain within another one or not.
+async fn decided(first: Member, second: Scripted, nested: bool) -> Told {
+    let told = Arc::new(Mutex::new(Told::new()));
+    let log = Arc::clone(&told);
+    let chain = Chain::new().with_member(first).with("second", second);
+    let chain = chain.map_request(move |request: Request| {
+        if matches!(request.event(), Event::MessageEnd(_)) {
+            let decided: Option<Decided> = request.session().message_data().get();
+            let decided = decided.map(|told| {
+                let member = told.member().to_owned();
+                (member, told.stage(), told.is_failure())
+            });
+            log.lock().unwrap().push(decided);
+        }
+        request
+    });
+    let settings = Settings::new();
+    let (mut mta, run) = if nested {
+        start_with(Chain::new().with("inner", chain), settings)
+    } else {
+        start_with(chain, settings)
+    };
+    mta.greet().await;
+    for _ in 0..2 {
+        mta.message().await;
+    }
+    mta.quit(run).await;
+    std::mem::take(&mut *told.lock().unwrap())
+}
+
+fn failing(policy: impl Into<OnMemberFailure>) -> Member {
+    let (service, _) = acting(judging(), |event| match event {
+        Event::EndOfMessage(_) => Act::Fail,
+        _ => Response::proceed().into(),
+    });
+    Member::new("first", service).on_failure(policy)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_names_its_member() {
+    let refusal = || Response::from(SmtpReply::reject("no"));
+    for nested in [false, true] {
+        let (first, _) = idle();
+        let told = decided(Member::new("first", first), idle().0, nested).await;
+        assert_eq!(told, [None, None], "nobody objects");
+
+        for (at, stage) in [
+            ("mail", Stage::Mail),
+            ("rcpt", Stage::Rcpt),
+            ("end of message", Stage::EndOfMessage),
+        ] {
+            let (first, _) = idle();
+            let (second, _) = judge(at, refusal());
+            let told = decided(Member::new("first", first), second, nested).await;
+            let by = Some(("second".to_owned(), stage, false));
+            assert_eq!(told, [by.clone(), by], "{at}");
+        }
+        let (first, _) = judge("body", Response::discard());
+        let told = decided(Member::new("first", first), idle().0, nested).await;
+        let by = Some(("first".to_owned(), Stage::Body, false));
+        assert_eq!(told, [by.clone(), by]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_names_its_member_whatever_came_of_it() {
+    for policy in [
+        OnMemberFailure::from(MemberFailure::TempFail),
+        OnMemberFailure::leave_out(),
+    ] {
+        let told = decided(failing(policy), idle().0, false).await;
+        let by = Some(("first".to_owned(), Stage::EndOfMessage, true));
+        assert_eq!(told, [by.clone(), by]);
+    }
+    // Of one that is left out the verdict is not.
+    let (second, _) = judge("end of message", Response::reject());
+    let told = decided(failing(OnMemberFailure::leave_out()), second, false).await;
+    let by = Some(("second".to_owned(), Stage::EndOfMessage, false));
+    assert_eq!(told, [by.clone(), by]);
+}
