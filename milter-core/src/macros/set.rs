@@ -20,16 +20,7 @@ impl MacroSet {
         N: Into<Bytes>,
         V: Into<Bytes>,
     {
-        let code = match stage {
-            MacroStage::Connect => b'C',
-            MacroStage::Helo => b'H',
-            MacroStage::Mail => b'M',
-            MacroStage::Rcpt => b'R',
-            MacroStage::Data => b'T',
-            MacroStage::EndOfHeaders => b'N',
-            MacroStage::EndOfMessage => b'E',
-        };
-        Self::for_command(code, pairs)
+        Self::for_command(stage.command_code(), pairs)
     }
 
     /// A set that goes before the command of this letter, which may be one without a
@@ -49,6 +40,25 @@ impl MacroSet {
         Self {
             code,
             pairs: raw.freeze(),
+        }
+    }
+
+    /// A set of pairs that hold no NUL, which take about that many bytes.
+    pub(super) fn from_pairs<'a>(
+        stage: MacroStage,
+        pairs: impl IntoIterator<Item = (Text<'a>, Text<'a>)>,
+        bytes: usize,
+    ) -> Self {
+        let mut raw = Vec::with_capacity(bytes);
+        for (name, value) in pairs {
+            for text in [name, value] {
+                raw.extend_from_slice(text.as_bytes());
+                raw.push(0);
+            }
+        }
+        Self {
+            code: stage.command_code(),
+            pairs: raw.into(),
         }
     }
 
