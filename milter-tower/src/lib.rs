@@ -127,6 +127,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
 pub mod at;
 pub mod chain;
+pub mod client;
 pub mod filter;
 pub mod guide;
 pub mod router;
