@@ -155,6 +155,7 @@ mod response_future;
 mod serve;
 mod session;
 mod settings;
+mod show;
 mod stop;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

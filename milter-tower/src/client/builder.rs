@@ -1,17 +1,15 @@
 //! How to reach a milter, and how to treat it.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use milter_core::client::{Config, EmptyList};
 use milter_core::{MacroStage, Offer, edit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
+use super::dial::dial;
 use super::{ClientError, ClientErrorKind, Connection, DefaultAction, Timeouts};
-use crate::{Address, Stream};
+use crate::Address;
 
 /// Where a milter is, and how a mail server treats it: what it offers, which macros it sends, how
 /// long it waits.
@@ -66,10 +64,8 @@ impl Client {
     ///
     /// The milter cannot be reached, or does not agree.
     pub async fn connect(&self) -> Result<Connection, ClientError> {
-        let limit = self.settings.times.dial();
-        let dialed = timeout(limit, dial(&self.address)).await;
-        let stream = dialed
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let stream = dial(&self.address, self.settings.times.dial()).await;
+        let stream = stream
             .map_err(|error| ClientError::new(&self.name, None, ClientErrorKind::Connect(error)))?;
         self.over(stream).await
     }
@@ -225,16 +221,4 @@ impl<A: fmt::Debug> fmt::Debug for Client<A> {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-async fn dial(address: &Address) -> io::Result<Stream> {
-    Ok(match address {
-        Address::Inet { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            // What is written is whole: it waits for nothing.
-            stream.set_nodelay(true)?;
-            stream.into()
-        }
-        Address::Unix(path) => UnixStream::connect(path).await?.into(),
-    })
 }

@@ -12,8 +12,8 @@ use milter_core::client::{Failure, SendError};
 ///
 /// After most errors the connection is of no more use: see [`is_fatal`](Self::is_fatal). What an
 /// MTA does then is its [`DefaultAction`](super::DefaultAction).
-#[derive(Debug)]
-pub struct ClientError(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct ClientError(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -44,7 +44,7 @@ pub enum ClientErrorKind {
 
 impl ClientError {
     pub(crate) fn new(milter: &Arc<str>, stage: Option<Stage>, kind: ClientErrorKind) -> Self {
-        Self(Box::new(Inner {
+        Self(Arc::new(Inner {
             milter: Arc::clone(milter),
             stage,
             kind,

@@ -102,6 +102,12 @@ impl<IO> Link<IO> {
         &self.session
     }
 
+    /// For who says in what order things are said; see [`queue`](Self::queue).
+    #[cfg(feature = "testing")]
+    pub(crate) fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     pub(crate) fn agreement(&self) -> &Agreement {
         self.session.agreement()
     }

@@ -7,8 +7,11 @@
 mod builder;
 mod connection;
 mod default_action;
+pub(crate) mod dial;
 mod error;
 pub(crate) mod link;
+pub(crate) mod mail;
+mod outcome;
 mod timeouts;
 mod values;
 
@@ -19,5 +22,7 @@ pub use self::builder::Client;
 pub use self::connection::Connection;
 pub use self::default_action::DefaultAction;
 pub use self::error::{ClientError, ClientErrorKind};
+pub use self::mail::Mail;
+pub use self::outcome::{Delivered, Fate, Outcome, StageAnswer};
 pub use self::timeouts::Timeouts;
 pub use self::values::MacroScope;
