@@ -1,7 +1,7 @@
 //! Opening backends: at the negotiation, and in the place of one that was lost.
 
 use milter_core::client::{Answer, Failure, Heard};
-use milter_core::{Needs, Offer, Stage, Verdict};
+use milter_core::{Agreement, Needs, Offer, Stage, Verdict};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -111,9 +111,8 @@ async fn introduce<C: Connector>(
 ) -> Result<(), (RemoteErrorKind, Down)> {
     let for_message = |kind| (kind, Down::Message);
     let mut backend = open(state, request).await.map_err(for_message)?;
-    let needs = backend.agreement().needs();
     let agreed = request.session().agreement();
-    if agreed.is_some_and(|agreed| !agreed.serves(&needs)) {
+    if agreed.is_some_and(|agreed| !fits(agreed, backend.agreement())) {
         // Nobody waits for its going.
         if backend.link().quit().is_ok() {
             std::future::poll_fn(|cx| {
@@ -147,6 +146,12 @@ async fn introduce<C: Connector>(
         }
     }
     Ok(())
+}
+
+/// Whether a backend that agreed to this can work under what was agreed on with the MTA.
+fn fits(agreed: &Agreement, own: &Agreement) -> bool {
+    // Which headers have their space is said by neither them nor its modifications.
+    agreed.serves(&own.needs()) && agreed.leading_space() == own.leading_space()
 }
 
 /// Shows a backend what it was not there for. What it says.

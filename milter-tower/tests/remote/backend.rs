@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use milter_core::{Agreement, Command, FilterCodec, Needs, OfferReply, Reply, negotiate};
@@ -23,8 +24,12 @@ pub(crate) enum Act {
     Go,
     /// It says this, whether or not a reply is due.
     Say(Vec<Reply>),
+    /// It says this bit by bit, each after that time.
+    SayLater(Duration, Vec<Reply>),
     /// It writes bytes.
     Write(&'static [u8]),
+    /// It says this, and goes away.
+    SayAndDie(Vec<Reply>),
     /// It goes away.
     Die,
     /// It says nothing more, and reads nothing.
@@ -101,7 +106,11 @@ impl Backend {
     }
 
     pub(crate) fn remote(&self) -> Remote<Opens> {
-        Remote::with_connector(Opens(self.clone()))
+        Remote::with_connector(self.connector())
+    }
+
+    pub(crate) fn connector(&self) -> Opens {
+        Opens(self.clone())
     }
 
     /// The other end of a new connection.
@@ -175,11 +184,23 @@ async fn serve(shared: &Shared, io: DuplexStream, number: usize) {
     let mut framed = Framed::new(io, FilterCodec::new());
     let mut agreed = Agreement::default();
     while let Some(Ok(command)) = framed.next().await {
-        // Not to hold the whole read.
         shared.seen.lock().unwrap()[number - 1].push(command.clone());
         let mut replies = match (shared.script)(number, &command) {
             Act::Go => Vec::new(),
             Act::Say(replies) => replies,
+            Act::SayLater(time, replies) => {
+                for reply in &replies {
+                    tokio::time::sleep(time).await;
+                    let _ = framed.send(reply).await;
+                }
+                continue;
+            }
+            Act::SayAndDie(replies) => {
+                for reply in &replies {
+                    let _ = framed.send(reply).await;
+                }
+                return;
+            }
             Act::Write(bytes) => {
                 let _ = framed.get_mut().write_all(bytes).await;
                 continue;

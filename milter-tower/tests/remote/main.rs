@@ -13,4 +13,3 @@ mod negotiation;
 mod pool;
 mod proxy;
 mod replaced;
-mod settings;
