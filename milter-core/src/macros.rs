@@ -75,19 +75,6 @@ impl MacroStage {
         })
     }
 
-    /// The code of the command that the macros go before.
-    pub(crate) const fn command_code(self) -> u8 {
-        match self {
-            Self::Connect => b'C',
-            Self::Helo => b'H',
-            Self::Mail => b'M',
-            Self::Rcpt => b'R',
-            Self::Data => b'T',
-            Self::EndOfHeaders => b'N',
-            Self::EndOfMessage => b'E',
-        }
-    }
-
     /// The name, for messages: `end of headers`.
     pub const fn name(self) -> &'static str {
         match self {
