@@ -15,6 +15,7 @@
 //! | know how much of everything is taken | [Limits](limits) |
 //! | put something around a filter | [Layers](layers) |
 //! | run several filters in one process | [`chain`](crate::chain) |
+//! | use a filter in another process, or several of one job | [Filters elsewhere](elsewhere) |
 //! | move a filter from libmilter, pymilter or go-milter | [Porting](porting) |
 //!
 //! The pages can be read in this order, and each also by itself. Their examples are tests of this
@@ -76,6 +77,9 @@ pub mod limits {}
 
 #[doc = include_str!("layers.md")]
 pub mod layers {}
+
+#[doc = include_str!("elsewhere.md")]
+pub mod elsewhere {}
 
 #[doc = include_str!("porting.md")]
 pub mod porting {}
