@@ -16,6 +16,7 @@
 //! | put something around a filter | [Layers](layers) |
 //! | run several filters in one process | [`chain`](crate::chain) |
 //! | use a filter in another process, or several of one job | [Filters elsewhere](elsewhere) |
+//! | ask filters, from a mail server in Rust | [Calling milters](calling) |
 //! | move a filter from libmilter, pymilter or go-milter | [Porting](porting) |
 //!
 //! The pages can be read in this order, and each also by itself. Their examples are tests of this
@@ -80,6 +81,8 @@ pub mod layers {}
 
 #[doc = include_str!("elsewhere.md")]
 pub mod elsewhere {}
+#[doc = include_str!("calling.md")]
+pub mod calling {}
 
 #[doc = include_str!("porting.md")]
 pub mod porting {}

@@ -6,13 +6,12 @@
 //! [filters elsewhere](crate::guide::elsewhere).
 //!
 //! ```no_run
-//! use milter_tower::{Chain, Remote, Response, Router, SmtpReply, serve};
+//! use milter_tower::{Chain, Remote, Router, SmtpReply, serve};
 //! # use milter_tower::{Address, BoxError, Recipient};
 //!
 //! # async fn example() -> Result<(), BoxError> {
-//! let no_root = Router::new().on_rcpt(async |to: Recipient| match to.local_part() {
-//!     local if local == "root" => Response::from(SmtpReply::reject("Not by mail")),
-//!     _ => Response::proceed(),
+//! let no_root = Router::new().on_rcpt(async |to: Recipient| {
+//!     to.is("root@example.org").then(|| SmtpReply::reject("Not by mail"))
 //! });
 //! let filter = Chain::new()
 //!     .with("no root", no_root)

@@ -29,13 +29,11 @@ use crate::{Address, Stream};
 /// Filters at several addresses that all do one job, as one service.
 ///
 /// Each session gets one of them: of two taken by chance the one with fewer sessions. One that
-/// cannot be reached is passed over, and after a few failures [left alone](CircuitBreaker) for a
+/// cannot be reached is passed over, and after a few failures [left alone](super::CircuitBreaker) for a
 /// while; the session goes to another within the time that there is to connect. A session stays with
 /// its backend, unless that is lost between two messages: then any other takes its place.
 ///
 /// It is a [`Remote`] with a [`Pool`] for its connector.
-///
-/// [`CircuitBreaker`]: super::CircuitBreaker
 ///
 /// ```
 /// use milter_tower::RemotePool;

@@ -279,7 +279,7 @@ async fn progress_reaches_the_mta() {
 }
 
 #[tokio::test]
-async fn steps_without_replies_are_told_in_order() {
+async fn c26_steps_without_replies_are_told_in_order() {
     let backend = Backend::going_on(silent());
     let (mut mta, run) = crate::common::start(backend.remote());
     mta.negotiate().await;
