@@ -127,6 +127,7 @@ pub use crate::settings::{OnFailure, OnNegotiateFailure, Settings};
 
 pub mod at;
 pub mod chain;
+pub mod client;
 pub mod filter;
 pub mod guide;
 pub mod router;
@@ -154,6 +155,7 @@ mod response_future;
 mod serve;
 mod session;
 mod settings;
+mod show;
 mod stop;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -338,18 +338,13 @@ impl Session {
             let edits = std::mem::take(&mut self.edits);
             self.end_message();
             return Heard::Answer(Answer {
-                stage,
-                verdict,
                 edits,
+                ..Answer::new(stage, verdict)
             });
         } else if verdict.ends_message_at(stage) {
             self.message.verdict = Some(verdict.clone());
         }
-        Heard::Answer(Answer {
-            stage,
-            verdict,
-            edits: Vec::new(),
-        })
+        Heard::Answer(Answer::new(stage, verdict))
     }
 
     /// Gives the filter up: its time is up, its bytes cannot be read, the connection was lost.
@@ -471,6 +466,17 @@ pub struct Answer {
     /// Its modifications in the order in which they came; only at the end of the message. They mean
     /// nothing unless the message is accepted.
     pub edits: Vec<Modification>,
+}
+
+impl Answer {
+    /// An answer without modifications.
+    pub const fn new(stage: Stage, verdict: Verdict) -> Self {
+        Self {
+            stage,
+            verdict,
+            edits: Vec::new(),
+        }
+    }
 }
 
 /// What is waited for.

@@ -14,11 +14,11 @@ use bytes::BytesMut;
 use futures::{Sink, Stream};
 use milter_core::{CodecError, Command, FilterCodec, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::codec::Framed;
 
 use super::buffer;
-use crate::clock::after;
+use crate::clock::{Clock, after};
 use crate::progress::Progress;
 use crate::serve::{Control, Held};
 use crate::settings::Settings;
@@ -406,32 +406,6 @@ impl Call {
         Self {
             watches: false,
             ..self
-        }
-    }
-}
-
-/// The one timer of a connection. It is set anew only for an earlier time, or when it fired.
-#[derive(Default)]
-struct Clock {
-    sleep: Option<Pin<Box<Sleep>>>,
-    set_to: Option<Instant>,
-}
-
-impl Clock {
-    fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        loop {
-            let sleep = self
-                .sleep
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            if self.set_to.is_none_or(|at| at > due) {
-                sleep.as_mut().reset(due);
-                self.set_to = Some(due);
-            }
-            ready!(sleep.as_mut().poll(cx));
-            self.set_to = None;
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
         }
     }
 }

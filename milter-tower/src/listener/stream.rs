@@ -13,6 +13,8 @@ pub struct Stream {
     inner: StreamInner,
     /// What was read has been acknowledged, or will be by what was written since.
     acknowledged: bool,
+    /// The other end may wait for acknowledgements.
+    acknowledges: bool,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,14 @@ impl Stream {
         Self {
             inner,
             acknowledged: true,
+            acknowledges: true,
         }
+    }
+
+    /// The same for a connection whose other end is a filter: it writes its replies at once.
+    pub(crate) fn without_quick_acks(mut self) -> Self {
+        self.acknowledges = false;
+        self
     }
 
     /// Acknowledges what was read, if nothing was written since that did.
@@ -38,7 +47,9 @@ impl Stream {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match &self.inner {
             // Where it cannot be done it is only slower.
-            StreamInner::Tcp(stream) if !done => drop(stream.set_quickack(true)),
+            StreamInner::Tcp(stream) if !done && self.acknowledges => {
+                drop(stream.set_quickack(true))
+            }
             _ => {}
         }
     }

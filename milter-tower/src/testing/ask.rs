@@ -19,10 +19,10 @@ impl SmtpSession {
         let Dialogue {
             profile,
             values,
-            session,
+            link,
             ..
         } = &self.dialogue;
-        let leading_space = session.agreement().leading_space();
+        let leading_space = link.agreement().leading_space();
         let mut delivery = letter.finish(profile, values, leading_space);
         let had_failed = self.failure().is_some();
         if self.in_mail {

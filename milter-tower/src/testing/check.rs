@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::delivery::{Delivery, Fate};
 use super::mail::with_line_ends;
-use super::show::{BodyLine, Cut, LINE, Line, Lines};
+use super::{Delivery, Fate};
 use crate::headers::Field;
+use crate::show::{BodyLine, Cut, LINE, Line, Lines};
 
 /// The most lines around a difference that are shown.
 const AROUND: usize = 100;

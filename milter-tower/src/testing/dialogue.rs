@@ -3,24 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milter_core::client::{self, Config, Failure, Heard, SendError, Session};
+use milter_core::client::{self, Failure, SendError};
 use milter_core::{Command, MacroSet, MacroStage, Stage, Text, Verdict};
-use tokio::time::Instant;
 
 use super::MtaProfile;
 use super::mail::copied;
 use super::profile::Kind;
 use super::values::Values;
-use super::wire::Wire;
-use crate::clock::after;
+use super::wire::{Io, Server, Wire, ended};
+use crate::client::link::Link;
 
 /// An MTA and a filter at both ends of a wire.
 pub(super) struct Dialogue {
     pub(super) profile: Arc<MtaProfile>,
-    pub(super) session: Session,
+    pub(super) link: Link<Box<dyn Io>>,
     pub(super) values: Values,
-    /// None once it was closed.
-    wire: Option<Wire>,
+    /// None once it ended.
+    server: Option<Server>,
     /// Why there is no filter.
     failure: Option<String>,
     /// The filter answered to go on at MAIL.
@@ -31,42 +30,27 @@ pub(super) struct Dialogue {
 
 impl Dialogue {
     /// Negotiates, or says why there is no filter.
-    pub(super) async fn open(
-        profile: Arc<MtaProfile>,
-        config: Config,
-        wire: Result<Wire, String>,
-    ) -> Self {
-        let (wire, failure) = match wire {
-            Ok(wire) => (Some(wire), None),
-            Err(error) => (None, Some(error)),
+    pub(super) async fn open(profile: Arc<MtaProfile>, wire: Result<Wire, String>) -> Self {
+        let (config, times) = (profile.config(), profile.times);
+        let (link, server, failure) = match wire {
+            Ok(Wire { io, server }) => (Link::new(io, config, times), server, None),
+            Err(error) => (Link::closed(config, times), None, Some(error)),
         };
         let mut this = Self {
             values: Values::new(profile.kind),
             profile,
-            session: Session::new(config),
-            wire,
+            link,
+            server,
             failure,
             passed_mail: false,
             in_content: false,
         };
-        if this.wire.is_some() {
-            if let Err(failure) = this.negotiate().await {
+        if this.link.is_open() && this.link.offer().is_ok() {
+            if let Err(failure) = this.link.hear(|_| ()).await {
                 this.fail(failure).await;
             }
         }
         this
-    }
-
-    async fn negotiate(&mut self) -> Result<(), Failure> {
-        if let Ok(offer) = self.session.offer() {
-            self.write([offer]).await?;
-            self.hear().await?;
-        }
-        let most = self.session.agreement().max_payload();
-        if let Some(wire) = &mut self.wire {
-            wire.set_max_write(most);
-        }
-        Ok(())
     }
 
     pub(super) fn failure(&self) -> Option<&str> {
@@ -75,7 +59,7 @@ impl Dialogue {
 
     /// Whether an answer is due that was not waited for to its end.
     pub(super) fn is_waiting(&self) -> bool {
-        self.session.awaited().is_some()
+        self.link.session().awaited().is_some()
     }
 
     /// Tells the filter a command, and takes its answer if one is due; otherwise there is none.
@@ -91,7 +75,7 @@ impl Dialogue {
             return Err(why);
         }
         let code = command.code();
-        let is_told = self.session.decided().is_none();
+        let is_told = self.link.session().decided().is_none();
         if !is_told && stage.is_of_message() && stage != Stage::Mail {
             // Its verdict is kept for the end of the message.
             return Ok(None);
@@ -101,7 +85,7 @@ impl Dialogue {
             Stage::Header | Stage::EndOfHeaders | Stage::Body | Stage::EndOfMessage
         );
         self.in_content |= is_told && is_content;
-        let frames = match self.session.send(command, |_| None) {
+        let frames = match self.link.session_mut().send(command, |_| None) {
             Ok(frames) => frames,
             // The MTA said goodbye when the filter wanted no more of the session.
             Err(SendError::Ended) => return Ok(None),
@@ -114,11 +98,7 @@ impl Dialogue {
                 .flatten();
             let macros = macros.map(Command::Macros).into_iter();
             self.write(macros.chain(frames)).await?;
-            if self.session.awaited().is_some() {
-                self.hear().await
-            } else {
-                Ok(None)
-            }
+            self.link.hear(|_| ()).await
         };
         let answer = match heard.await {
             Ok(answer) => answer,
@@ -137,19 +117,17 @@ impl Dialogue {
         if self.is_waiting() {
             return None;
         }
-        let surplus = self.wire.as_mut()?.surplus()?;
-        let failure = match surplus {
-            Ok(reply) => self.session.receive(reply).err()?,
-            Err(failure) => failure,
-        };
+        // An end is found out at the next question.
+        let surplus = self.link.surplus();
+        let failure = surplus.filter(|failure| *failure != Failure::ConnectionLost)?;
         Some(self.fail(failure).await)
     }
 
     /// Passes over a recipient that the MTA refused.
     // Q2: sendmail/milter.c milter_command has sent its macros by then
     pub(super) async fn skip_rcpt(&mut self) {
-        let is_told = self.profile.is_sendmail() && self.session.decided().is_none();
-        if let (Some(macros), true) = (self.macro_set(b'R'), is_told && self.wire.is_some()) {
+        let is_told = self.profile.is_sendmail() && self.link.session().decided().is_none();
+        if let (Some(macros), true) = (self.macro_set(b'R'), is_told && self.link.is_open()) {
             // A filter that is gone is found out at the next question.
             let _ = self.write([Command::Macros(macros)]).await;
         }
@@ -159,7 +137,7 @@ impl Dialogue {
     // Q2: sendmail/milter.c milter_command, Postfix milter8.c milter8_event: not for those that the
     // version does not have
     fn tells_macros_of(&self, stage: Stage) -> bool {
-        let agreement = self.session.agreement();
+        let agreement = self.link.agreement();
         let exists = match stage {
             Stage::Connect | Stage::Helo | Stage::Mail | Stage::Rcpt => true,
             Stage::Data => agreement.version() >= 4,
@@ -170,7 +148,7 @@ impl Dialogue {
     }
 
     fn asks_for(&self, stage: MacroStage) -> bool {
-        self.session.agreement().macros().get(stage).is_some()
+        self.link.agreement().macros().get(stage).is_some()
     }
 
     /// The names of the macros that the MTA looks up at a stage.
@@ -185,7 +163,7 @@ impl Dialogue {
         match asked {
             (false, true) if is_mixed_up => Box::new(self.profile.own_macros(stage)),
             (true, false) if is_mixed_up => Box::new(std::iter::empty()),
-            _ => Box::new(self.session.macro_names(stage)),
+            _ => Box::new(self.link.session().macro_names(stage)),
         }
     }
 
@@ -214,28 +192,10 @@ impl Dialogue {
         if frames.peek().is_none() {
             return Ok(());
         }
-        let (time, _) = self.profile.times(client::Timeout::Command);
-        let wire = self.wire.as_mut().ok_or(Failure::ConnectionLost)?;
-        wire.send(frames, time).await
-    }
-
-    /// What the filter answers; nothing for an agreement.
-    async fn hear(&mut self) -> Result<Option<client::Answer>, Failure> {
-        let Some(awaited) = self.session.awaited() else {
-            return Ok(None);
-        };
-        let what = awaited.timeout();
-        let (time, total) = self.profile.times(what);
-        let until = total.map(|total| after(Instant::now(), total));
-        loop {
-            let wire = self.wire.as_mut().ok_or(Failure::ConnectionLost)?;
-            let reply = wire.next(what, time, until).await?;
-            match self.session.receive(reply)? {
-                Heard::Answer(answer) => return Ok(Some(answer)),
-                Heard::Agreed => return Ok(None),
-                _ => {}
-            }
+        for frame in frames {
+            self.link.queue(&frame)?;
         }
+        self.link.flush().await
     }
 
     /// The filter and the MTA part early, where the MTA does so.
@@ -262,8 +222,9 @@ impl Dialogue {
         // `continue`, or when its content begins, and milter_abort_filter looks at that; a discard
         // leaves the mark.
         let is_marked = self.in_content || self.passed_mail;
-        let is_discarded = self.session.decided() == Some(&Verdict::Discard) && !self.in_content;
-        let is_owed = match self.session.abort() {
+        let is_discarded =
+            self.link.session().decided() == Some(&Verdict::Discard) && !self.in_content;
+        let is_owed = match self.link.session_mut().abort() {
             Err(error @ SendError::ReplyDue { .. }) => {
                 panic!("a step that cannot be taken: {error}")
             }
@@ -285,7 +246,7 @@ impl Dialogue {
 
     /// An abort, whether or not one is owed.
     pub(super) async fn say_abort(&mut self) {
-        if self.find_surplus().await.is_none() && self.wire.is_some() {
+        if self.find_surplus().await.is_none() && self.link.is_open() {
             // A filter that is gone is found out at the next question.
             let _ = self.write([Command::Abort]).await;
         }
@@ -293,7 +254,7 @@ impl Dialogue {
 
     pub(super) async fn quit(&mut self) {
         self.find_surplus().await;
-        if let (Ok(frames), true) = (self.session.quit(), self.wire.is_some()) {
+        if let (Ok(frames), true) = (self.link.session_mut().quit(), self.link.is_open()) {
             // The aborts that are an MTA's habit were sent before.
             let quit = frames.into_iter().filter(|frame| *frame == Command::Quit);
             let _ = self.write(quit).await;
@@ -304,12 +265,13 @@ impl Dialogue {
     /// Closes the connection, and waits for the end of a server in this process. Why that ended
     /// badly, if it did.
     pub(super) async fn close(&mut self) -> Option<String> {
-        self.wire.take()?.close().await
+        self.link.close();
+        ended(self.server.take()?).await
     }
 
     /// Gives the filter up. Why.
     async fn fail(&mut self, failure: Failure) -> String {
-        let failure = self.session.fail(failure);
+        let failure = self.link.fail(failure);
         let ended = self.close().await;
         let why = match ended {
             Some(ended) if failure == Failure::ConnectionLost => format!("{failure}: {ended}"),

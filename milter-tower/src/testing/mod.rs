@@ -64,14 +64,11 @@ mod assert;
 pub mod check;
 mod corpus;
 mod deliver;
-mod delivery;
 mod dialogue;
 mod failures;
 mod letter;
-mod mail;
 mod mta;
 mod profile;
-mod show;
 mod smtp_session;
 mod survive;
 #[cfg(test)]
@@ -80,10 +77,11 @@ mod values;
 mod wire;
 
 pub use self::corpus::{NastyMail, nasty_mails};
-pub use self::delivery::{Answer, Delivered, Delivery, Fate};
 pub(crate) use self::failures::Failures;
-pub use self::mail::Mail;
 pub use self::mta::MockMta;
 pub use self::profile::MtaProfile;
 pub use self::smtp_session::SmtpSession;
 pub use self::survive::survives;
+use crate::client::mail;
+#[doc(inline)]
+pub use crate::client::{Delivered, Fate, Mail, Outcome as Delivery, StageAnswer as Answer};

@@ -2,23 +2,17 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 use tower_service::Service;
 
 use super::wire::{Io, Server, Wire};
 use super::{Delivery, Failures, Mail, MtaProfile, SmtpSession};
+use crate::client::dial::dial;
 use crate::{Address, BoxError, PeerAddr, Request, Response, Settings, serve_connection};
 
-/// How long connecting to a filter elsewhere may take.
-// Postfix milter_connect_timeout
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that the pipe between MTA and filter holds.
 const PIPE: usize = 64 * 1024;
 
@@ -216,39 +210,26 @@ impl MockMta {
     /// A filter that cannot be reached, or does not agree, [fails](SmtpSession::failure) the
     /// session, in which nothing is then delivered.
     pub async fn open(&mut self) -> SmtpSession {
-        let config = self.profile.config();
         let failures = Failures::default();
         let wire = match &mut self.filter {
             Filter::Here(filter) => {
                 let mut settings = self.settings.clone();
                 settings.failures = Some(failures.clone());
                 let (io, server) = filter.start(settings);
-                Ok(Wire::new(io, Some(server), &config))
+                Ok(Wire::new(io, Some(server)))
             }
-            Filter::At(address) => timeout(CONNECT_TIMEOUT, dial(address))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                .map(|io| Wire::new(io, None, &config))
-                .map_err(|error| format!("cannot connect to {address}: {error}")),
+            Filter::At(address) => match dial(address, self.profile.times.dial()).await {
+                Ok(stream) => Ok(Wire::new(Box::new(stream), None)),
+                Err(error) => Err(format!("cannot connect to {address}: {error}")),
+            },
             Filter::Over(io) => io
                 .take()
-                .map(|io| Wire::new(io, None, &config))
+                .map(|io| Wire::new(io, None))
                 .ok_or_else(|| "the connection was used by a session before".to_owned()),
         };
         let (profile, messages) = (Arc::clone(&self.profile), Arc::clone(&self.messages));
-        SmtpSession::open(profile, config, wire, messages, failures).await
+        SmtpSession::open(profile, wire, messages, failures).await
     }
-}
-
-async fn dial(address: &Address) -> io::Result<Box<dyn Io>> {
-    Ok(match address {
-        Address::Inet { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    })
 }
 
 impl fmt::Debug for MockMta {

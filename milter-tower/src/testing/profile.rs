@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use milter_core::client::{Config, EmptyList, Timeout};
+use milter_core::client::{Config, EmptyList};
 use milter_core::macros::names as n;
 use milter_core::{
     Actions, EnhancedCode, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
 };
+
+use crate::client::Timeouts;
 
 /// Which MTA a [`MockMta`](super::MockMta) plays: what it offers, which macros it sends and when,
 /// how it counts headers, how it ends messages and connections, and how long it waits.
@@ -29,10 +31,7 @@ pub struct MtaProfile {
     name: &'static str,
     offer: Offer,
     macros: Vec<(MacroStage, Vec<String>)>,
-    command_timeout: Duration,
-    content_timeout: Duration,
-    /// For all of the end of the message.
-    end_timeout: Option<Duration>,
+    pub(super) times: Timeouts,
     pub(super) edits: edit::Profile,
 }
 
@@ -46,8 +45,7 @@ pub(super) enum Kind {
 
 impl MtaProfile {
     /// Postfix 3 in its default configuration.
-    // Postfix global/mail_params.h: the lists of macros; milter_command_timeout 30 s,
-    // milter_content_timeout 300 s
+    // Postfix global/mail_params.h: the lists of macros
     pub fn postfix() -> Self {
         Self {
             kind: Kind::Postfix,
@@ -85,15 +83,13 @@ impl MtaProfile {
                 (MacroStage::EndOfHeaders, &[n::QUEUE_ID]),
                 (MacroStage::EndOfMessage, &[n::QUEUE_ID]),
             ]),
-            command_timeout: Duration::from_secs(30),
-            content_timeout: Duration::from_secs(300),
-            end_timeout: None,
+            times: Timeouts::postfix(),
             edits: edit::Profile::postfix(),
         }
     }
 
     /// Sendmail 8.17 in its stock configuration, with the timeouts that it has unless told others.
-    // sendmail/cf/m4/cfhead.m4: the lists of macros; sendmail/milter.c: T=R 10 s, T=E 300 s
+    // sendmail/cf/m4/cfhead.m4: the lists of macros
     pub fn sendmail() -> Self {
         Self {
             kind: Kind::Sendmail,
@@ -130,9 +126,7 @@ impl MtaProfile {
                 ),
                 (MacroStage::EndOfMessage, &[n::MSG_ID]),
             ]),
-            command_timeout: Duration::from_secs(10),
-            content_timeout: Duration::from_secs(10),
-            end_timeout: Some(Duration::from_secs(300)),
+            times: Timeouts::sendmail(),
             edits: edit::Profile::sendmail(),
         }
     }
@@ -173,9 +167,7 @@ impl MtaProfile {
                 (MacroStage::Mail, &[n::MAIL_ADDR, n::AUTH_AUTHEN]),
                 (MacroStage::Rcpt, &[n::RCPT_ADDR]),
             ]),
-            command_timeout: Duration::from_secs(60),
-            content_timeout: Duration::from_secs(60),
-            end_timeout: None,
+            times: Timeouts::postfix().command(MINUTE).content(MINUTE),
             edits: edit::Profile::postfix(),
         }
     }
@@ -220,7 +212,7 @@ impl MtaProfile {
     /// session: by default 30 s for Postfix, 10 s for Sendmail, 60 s for Stalwart.
     #[must_use]
     pub fn command_timeout(mut self, time: Duration) -> Self {
-        self.command_timeout = time;
+        self.times = self.times.command(time);
         self
     }
 
@@ -228,7 +220,7 @@ impl MtaProfile {
     /// default 300 s for Postfix, 10 s for Sendmail, 60 s for Stalwart.
     #[must_use]
     pub fn content_timeout(mut self, time: Duration) -> Self {
-        self.content_timeout = time;
+        self.times = self.times.content(time);
         self
     }
 
@@ -236,7 +228,7 @@ impl MtaProfile {
     /// 300 s for Sendmail (Q30), no limit for the others.
     #[must_use]
     pub fn end_of_message_timeout(mut self, time: Duration) -> Self {
-        self.end_timeout = Some(time);
+        self.times = self.times.end_of_message(time);
         self
     }
 
@@ -259,15 +251,6 @@ impl MtaProfile {
 
     pub(super) fn is_sendmail(&self) -> bool {
         self.kind == Kind::Sendmail
-    }
-
-    /// The time for a frame, and for all of the answer.
-    pub(super) fn times(&self, what: Timeout) -> (Duration, Option<Duration>) {
-        match what {
-            Timeout::Content => (self.content_timeout, None),
-            Timeout::EndOfMessage => (self.content_timeout, self.end_timeout),
-            _ => (self.command_timeout, None),
-        }
     }
 
     pub(super) fn config(&self) -> Config {
@@ -372,6 +355,9 @@ impl MtaProfile {
         }
     }
 }
+
+/// What Stalwart waits for a frame.
+const MINUTE: Duration = Duration::from_secs(60);
 
 const TLS: &[&str] = &[
     n::TLS_VERSION,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use milter_core::client::Config;
 use milter_core::{
     Agreement, Command, Connect, Header, Helo, MacroStage, Modification, Recipient, Sender,
     SmtpReply, Stage, UnknownCommand, Verdict,
@@ -117,13 +116,12 @@ pub struct SmtpSession {
 impl SmtpSession {
     pub(super) async fn open(
         profile: Arc<MtaProfile>,
-        config: Config,
         wire: Result<Wire, String>,
         messages: Arc<AtomicU64>,
         failures: Failures,
     ) -> Self {
         Self {
-            dialogue: Dialogue::open(profile, config, wire).await,
+            dialogue: Dialogue::open(profile, wire).await,
             messages,
             failures,
             letter: Letter::default(),
@@ -136,7 +134,7 @@ impl SmtpSession {
 
     /// What the filter agreed to.
     pub fn agreement(&self) -> &Agreement {
-        self.dialogue.session.agreement()
+        self.dialogue.link.agreement()
     }
 
     /// How the filter failed, if it did: it broke the protocol, was too slow for this MTA, or went

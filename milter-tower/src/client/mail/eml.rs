@@ -23,7 +23,7 @@ impl Mail {
     /// end.
     ///
     /// ```
-    /// use milter_tower::testing::Mail;
+    /// use milter_tower::client::Mail;
     ///
     /// let mail = Mail::from_eml("Subject: a long\n one\n\nHello\n").to("carol@example.net");
     /// assert_eq!(mail.headers().len(), 1);

@@ -5,8 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use milter_core::{Modification, Recipient, Sender, SmtpReply, Stage, Text, Verdict, edit};
 
-use super::show;
+use super::ClientError;
 use crate::Headers;
+use crate::show;
 
 /// What became of a mail: what the filter answered, what it changed, and the message as the MTA
 /// would deliver it.
@@ -16,12 +17,12 @@ use crate::Headers;
 ///
 /// ```
 /// use milter_core::edit::{Mail, Profile};
-/// use milter_tower::testing::{Answer, Delivery, Fate};
+/// use milter_tower::client::{StageAnswer, Outcome, Fate};
 /// use milter_tower::{Stage, SmtpReply};
 ///
-/// let mut done = Delivery::new(Mail::new(Profile::postfix()));
+/// let mut done = Outcome::new(Mail::new(Profile::postfix()));
 /// let reply = SmtpReply::reject("Not today");
-/// done.answers.push(Answer::new(Stage::Mail, reply.clone()));
+/// done.answers.push(StageAnswer::new(Stage::Mail, reply.clone()));
 /// done.refuse(Stage::Mail, reply);
 /// assert!(done.is_refused());
 /// assert_eq!(done.reply().unwrap().code(), 550);
@@ -29,16 +30,19 @@ use crate::Headers;
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Delivery {
+pub struct Outcome {
     /// Whether it was accepted, refused or dropped.
     pub fate: Fate,
     /// The stage at which that was decided; none if it was not a filter's answer.
     pub ended_at: Option<Stage>,
     /// What the filter answered, in order. Of its answers to single headers and pieces of the body
     /// only those that do not just go on.
-    pub answers: Vec<Answer>,
-    /// How the filter failed, if it did: at which event, and what the server would log of it. The
-    /// MTA got the failure verdict then, unless no answer was due.
+    pub answers: Vec<StageAnswer>,
+    /// How the filter failed for the MTA, if it did. What became of the mail is then as the
+    /// [default action](super::DefaultAction) has it. Not set by the test kit.
+    pub failure: Option<ClientError>,
+    /// How a filter under test failed, if it did: at which event, and what its server would log of
+    /// it. The MTA got the failure verdict then, unless no answer was due.
     pub failures: Vec<String>,
     /// The modifications that the filter asked for, in the order in which they were sent.
     pub edits: Vec<Modification>,
@@ -46,13 +50,14 @@ pub struct Delivery {
     pub message: Delivered,
 }
 
-impl Delivery {
+impl Outcome {
     /// A mail that was accepted as the MTA holds it, with nothing answered.
     pub fn new(message: edit::Mail) -> Self {
         Self {
             fate: Fate::Accepted,
             ended_at: None,
             answers: Vec::new(),
+            failure: None,
             failures: Vec::new(),
             edits: Vec::new(),
             message: message.into(),
@@ -104,13 +109,13 @@ impl Delivery {
     }
 
     /// The filter's last answer at a stage.
-    pub fn answer_at(&self, stage: Stage) -> Option<&Answer> {
+    pub fn answer_at(&self, stage: Stage) -> Option<&StageAnswer> {
         let mut answers = self.answers.iter().rev();
         answers.find(|answer| answer.stage == stage)
     }
 
     /// The filter's answer to a recipient, whose address is given with or without `<>`.
-    pub fn answer_to(&self, recipient: impl AsRef<[u8]>) -> Option<&Answer> {
+    pub fn answer_to(&self, recipient: impl AsRef<[u8]>) -> Option<&StageAnswer> {
         let wanted = Recipient::new(Bytes::copy_from_slice(recipient.as_ref()), [""; 0]);
         let is_meant = |to: &Recipient| to.mailbox().eq_ignore_ascii_case(wanted.mailbox());
         let mut answers = self.answers.iter();
@@ -126,7 +131,7 @@ impl Delivery {
     }
 }
 
-impl fmt::Display for Delivery {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.fate.name())?;
         if let Some(stage) = self.ended_at {
@@ -146,8 +151,11 @@ impl fmt::Display for Delivery {
         for answer in &self.answers {
             writeln!(f, "  {answer}")?;
         }
-        if !self.failures.is_empty() {
+        if self.failure.is_some() || !self.failures.is_empty() {
             writeln!(f, "the filter failed:")?;
+        }
+        if let Some(failure) = &self.failure {
+            writeln!(f, "  {}", show::Line(failure.to_string().as_bytes()))?;
         }
         for failure in &self.failures {
             writeln!(f, "  {}", show::Line(failure.as_bytes()))?;
@@ -163,7 +171,7 @@ impl fmt::Display for Delivery {
     }
 }
 
-impl fmt::Debug for Delivery {
+impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -205,7 +213,7 @@ impl Fate {
 /// What a filter answered to one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Answer {
+pub struct StageAnswer {
     /// At which stage.
     pub stage: Stage,
     /// Concerning which recipient, at RCPT.
@@ -217,7 +225,7 @@ pub struct Answer {
     pub reply: Option<SmtpReply>,
 }
 
-impl Answer {
+impl StageAnswer {
     /// An answer; one in words of its own is told to the client in these.
     pub fn new(stage: Stage, verdict: impl Into<Verdict>) -> Self {
         let verdict = verdict.into();
@@ -248,7 +256,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for StageAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.stage)?;
         if let Some(to) = &self.recipient {

@@ -8,7 +8,7 @@ use crate::Headers;
 use crate::headers::Field;
 
 /// The most bytes of a line that are shown.
-pub(super) const LINE: usize = 160;
+pub(crate) const LINE: usize = 160;
 /// The most lines of a body that are shown.
 const LINES: usize = 24;
 /// The most headers that are shown.
@@ -16,7 +16,7 @@ const HEADERS: usize = 100;
 
 /// Bytes on one line: escapes for what cannot be printed, and the end of long ones left out.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'a>(pub(super) &'a [u8]);
+pub(crate) struct Line<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +25,7 @@ impl fmt::Display for Line<'_> {
 }
 
 /// [`Line`] with the most bytes that are shown.
-pub(super) struct Cut<'a>(pub(super) &'a [u8], pub(super) usize);
+pub(crate) struct Cut<'a>(pub(super) &'a [u8], pub(super) usize);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +62,7 @@ fn cut(line: &[u8], most: usize) -> (&[u8], usize) {
 }
 
 /// An address of the envelope with its arguments.
-pub(super) struct Path<'a>(pub(super) Text<'a>, pub(super) EsmtpArgs<'a>);
+pub(crate) struct Path<'a>(pub(super) Text<'a>, pub(super) EsmtpArgs<'a>);
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +75,7 @@ impl fmt::Display for Path<'_> {
 }
 
 /// A header field as it stands in a message: each line behind the margin, and cut.
-pub(super) struct Lines<'a>(pub(super) Field<'a>, pub(super) &'a str, pub(super) usize);
+pub(crate) struct Lines<'a>(pub(super) Field<'a>, pub(super) &'a str, pub(super) usize);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +92,7 @@ impl fmt::Display for Lines<'_> {
 }
 
 /// A message, each line behind `margin`.
-pub(super) fn message(
+pub(crate) fn message(
     f: &mut fmt::Formatter<'_>,
     headers: &Headers,
     text: &[u8],
@@ -125,7 +125,7 @@ fn body(f: &mut fmt::Formatter<'_>, text: &[u8], margin: &str) -> fmt::Result {
 }
 
 /// A line of a body with its end, which is shown where it is odd; and cut.
-pub(super) struct BodyLine<'a>(pub(super) &'a [u8], pub(super) usize);
+pub(crate) struct BodyLine<'a>(pub(super) &'a [u8], pub(super) usize);
 
 impl fmt::Display for BodyLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +141,7 @@ impl fmt::Display for BodyLine<'_> {
 }
 
 /// A modification on one line.
-pub(super) struct Edit<'a>(pub(super) &'a Modification);
+pub(crate) struct Edit<'a>(pub(super) &'a Modification);
 
 impl fmt::Display for Edit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::{BufMut, Bytes, BytesMut};
 use milter_core::{ClientAddr, Header, MacroStage, Recipient, Sender, Text, UnknownCommand};
 
-use super::show;
 use crate::Headers;
+use crate::show;
 
 /// A mail, and the client that sends it.
 ///
@@ -19,7 +19,7 @@ use crate::Headers;
 /// and has the headers and the body of a short letter.
 ///
 /// ```
-/// use milter_tower::testing::Mail;
+/// use milter_tower::client::Mail;
 ///
 /// let mail = Mail::new()
 ///     .client_ip([198, 51, 100, 7])
@@ -137,7 +137,7 @@ impl Mail {
     /// protocol cannot carry them.
     ///
     /// ```
-    /// use milter_tower::testing::Mail;
+    /// use milter_tower::client::Mail;
     ///
     /// let mail = Mail::new()
     ///     .without_headers()
@@ -276,11 +276,11 @@ impl fmt::Debug for Mail {
     }
 }
 
-pub(super) fn copied(bytes: impl AsRef<[u8]>) -> Bytes {
+pub(crate) fn copied(bytes: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(bytes.as_ref())
 }
 
-pub(super) fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
+pub(crate) fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
     let address = address.as_ref();
     if address.starts_with(b"<") {
         copied(address)
@@ -290,7 +290,7 @@ pub(super) fn in_brackets(address: impl AsRef<[u8]>) -> Bytes {
 }
 
 /// A value behind its colon: a space before it, lines that begin with white space.
-pub(super) fn folded(value: &[u8]) -> Bytes {
+pub(crate) fn folded(value: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(value.len() + 1);
     out.put_u8(b' ');
     let lines = value.split(|byte| *byte == b'\n');
@@ -308,7 +308,7 @@ pub(super) fn folded(value: &[u8]) -> Bytes {
 }
 
 /// Lines that end in CRLF, the last one too.
-pub(super) fn with_line_ends(text: &[u8]) -> Bytes {
+pub(crate) fn with_line_ends(text: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(text.len() + 2);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
