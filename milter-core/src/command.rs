@@ -119,6 +119,33 @@ impl Command {
         Some(parsed.map_err(|what| MalformedFrame { code, what }))
     }
 
+    /// How many bytes the payload takes.
+    pub(crate) fn payload_len(&self) -> usize {
+        let encoded = |encode: &dyn Fn(&mut BytesMut)| {
+            let mut out = BytesMut::new();
+            encode(&mut out);
+            out.len()
+        };
+        match self {
+            Self::Negotiate(offer) => encoded(&|out| offer.encode(out)),
+            Self::Macros(set) => 1 + set.raw().len(),
+            // Once in a connection.
+            Self::Connect(connect) => encoded(&|out| connect.encode(out)),
+            Self::Helo(Helo { name: string }) | Self::Unknown(UnknownCommand { line: string }) => {
+                string.len() + 1
+            }
+            Self::Mail(sender) => sender.raw().len(),
+            Self::Rcpt(recipient) => recipient.raw().len(),
+            Self::Header(header) => header.raw().len() + 1,
+            Self::Body(bytes) | Self::EndOfMessage(bytes) => bytes.len(),
+            Self::Data
+            | Self::EndOfHeaders
+            | Self::Abort
+            | Self::Quit
+            | Self::QuitNewConnection => 0,
+        }
+    }
+
     /// Appends the payload.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         match self {
@@ -293,6 +320,28 @@ mod tests {
             matches!(parse(b'D', b"M").unwrap(), Command::Macros(s) if s.stage() == Some(MacroStage::Mail))
         );
         assert!(parse(b'D', b"").is_err());
+    }
+
+    #[test]
+    fn lengths_are_those_of_what_is_written() {
+        let at: std::net::SocketAddr = "[2001:db8::7]:25".parse().unwrap();
+        for command in [
+            Command::Negotiate(Offer::V6),
+            Command::Macros(MacroSet::new(MacroStage::Mail, [("i", "1")])),
+            Command::Connect(Connect::new("client.example", at.into())),
+            Command::Helo(Helo::new("h")),
+            Command::Unknown(UnknownCommand::new("FROB")),
+            Command::Mail(Sender::new("<a@b>", ["SIZE=1"])),
+            Command::Rcpt(Recipient::new("<a@b>", [""; 0])),
+            Command::Header(Header::new("A", " b")),
+            Command::Body(Bytes::from_static(b"body")),
+            Command::EndOfMessage(Bytes::new()),
+            Command::Data,
+        ] {
+            let mut out = BytesMut::new();
+            command.encode(&mut out);
+            assert_eq!(command.payload_len(), out.len(), "{command:?}");
+        }
     }
 
     #[test]

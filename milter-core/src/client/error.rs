@@ -126,6 +126,16 @@ pub enum SendError {
         /// Its bytes.
         size: usize,
     },
+    /// A command or its macros are larger than what the filter reads.
+    #[error("{stage} takes {size} bytes with what belongs to it, but the filter reads only {max}")]
+    TooLarge {
+        /// What was to be sent.
+        stage: Stage,
+        /// Its bytes.
+        size: usize,
+        /// The bytes that the filter reads.
+        max: usize,
+    },
     /// The session ended.
     #[error("the session ended: its filter was told goodbye")]
     Ended,

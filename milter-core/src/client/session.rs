@@ -102,8 +102,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The call comes out of order, a piece of the body is too large, or the filter has failed.
-    /// Nothing has changed then.
+    /// The call comes out of order, the command or its macros are larger than what the filter
+    /// reads, or the filter has failed. Nothing has changed then.
     pub fn send(
         &mut self,
         command: Command,
@@ -117,6 +117,13 @@ impl Session {
                 return Err(SendError::BodyTooLarge { size: piece.len() });
             }
         }
+        let macros = macro_stage(&command)
+            .filter(|_| self.may_ask(stage))
+            .and_then(|at| self.macro_set(at, values))
+            .map(Command::Macros);
+        for frame in [Some(&command), macros.as_ref()].into_iter().flatten() {
+            self.check_size(stage, frame)?;
+        }
         self.advance(stage)?;
         let is_nothing = matches!(&command, Command::Body(piece) if piece.is_empty());
         if is_nothing || !self.is_asked(stage) {
@@ -128,8 +135,24 @@ impl Session {
         if self.agreement.reply_mode(stage) != ReplyMode::Silent {
             self.awaited = Some(Awaited::Verdict(stage));
         }
-        let macros = macro_stage(&command).and_then(|at| self.macro_set(at, values));
-        Ok(Frames::new(macros.map(Command::Macros), command))
+        Ok(Frames::new(macros, command))
+    }
+
+    /// Whether a stage may be told, unless the rest is skipped.
+    fn may_ask(&self, stage: Stage) -> bool {
+        let ends_message = matches!(stage, Stage::Mail | Stage::Helo);
+        self.final_verdict.is_none()
+            && (self.message.verdict.is_none() || ends_message)
+            && self.agreement.delivers(stage)
+    }
+
+    // C6: more than the filter reads is never sent; libmilter/comm.c mi_rd_cmd gives up on it
+    fn check_size(&self, stage: Stage, frame: &Command) -> Result<(), SendError> {
+        let (size, max) = (frame.payload_len(), self.agreement.max_payload());
+        if size <= max || !self.may_ask(stage) {
+            return Ok(());
+        }
+        Err(SendError::TooLarge { stage, size, max })
     }
 
     /// Moves on to the stage.
@@ -381,6 +404,12 @@ impl Session {
             .or(self.message.verdict.as_ref())
     }
 
+    /// The filter's verdict that ended the SMTP session for it, if one did: it is told no more of
+    /// this session, whatever messages come.
+    pub fn decided_session(&self) -> Option<&Verdict> {
+        self.final_verdict.as_ref()
+    }
+
     /// What the filter agreed to; nothing before it has answered the offer.
     pub fn agreement(&self) -> &Agreement {
         &self.agreement
@@ -410,11 +439,8 @@ impl Session {
         stage: MacroStage,
         mut values: impl FnMut(Text<'_>) -> Option<Bytes>,
     ) -> Option<MacroSet> {
-        let known: Vec<(Bytes, Bytes)> = self
-            .macro_names(stage)
-            .filter_map(|name| Some((Bytes::copy_from_slice(&name), values(name)?)))
-            .collect();
-        (!known.is_empty()).then(|| MacroSet::new(stage, known))
+        let names = self.macro_names(stage);
+        MacroSet::of_known(stage, names.filter_map(|name| Some((name, values(name)?))))
     }
 
     fn check_ready(&self, what: Said) -> Result<(), SendError> {

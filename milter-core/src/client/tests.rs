@@ -3,9 +3,9 @@ use bytes::Bytes;
 use super::*;
 use crate::codec::MtaCodec;
 use crate::{
-    Actions, ClientAddr, CodecError, Command, Connect, Header, Helo, MacroStage, Modification,
-    Needs, Offer, OfferReply, Recipient, Reply, Sender, SmtpReply, Stage, Stages, Steps,
-    UnknownCommand, Verdict, negotiate,
+    Actions, ClientAddr, CodecError, Command, Connect, DataSize, Header, Helo, MacroStage,
+    Modification, Needs, Offer, OfferReply, Recipient, Reply, Sender, SmtpReply, Stage, Stages,
+    Steps, UnknownCommand, Verdict, negotiate,
 };
 
 fn command(letter: u8) -> Command {
@@ -682,6 +682,45 @@ fn calls_out_of_order_are_refused_and_change_nothing() {
     assert!(session.abort().is_err() && session.quit_new_connection().is_err());
     let misplaced = session.send(Command::Abort, |_| None);
     assert!(matches!(misplaced, Err(SendError::NotAsked { code: b'A' })));
+}
+
+#[test]
+fn c6_what_the_filter_would_not_read_is_not_sent() {
+    let large = || Command::Header(Header::new("X", vec![b'x'; 65_535]));
+    let steps = |session: &mut Session| run(session, b"CHMRT");
+    let mut session = all();
+    steps(&mut session);
+    let refused = session.send(large(), |_| None);
+    let (stage, size, max) = (Stage::Header, 65_538, 65_535);
+    assert_eq!(refused, Err(SendError::TooLarge { stage, size, max }));
+    assert_eq!(run(&mut session, b"L"), "L", "nothing has changed");
+
+    // Nor are macros.
+    let config = Config::new().macros(MacroStage::EndOfMessage, ["i"]);
+    let mut session = agreed(config, &Needs::all());
+    run(&mut session, b"CHMRTN");
+    let refused = session.send(command(b'E'), |_| Some(vec![b'x'; 65_535].into()));
+    assert!(matches!(
+        refused,
+        Err(SendError::TooLarge {
+            stage: Stage::EndOfMessage,
+            ..
+        })
+    ));
+    assert_eq!(run(&mut session, b"E"), "E");
+
+    // One that reads more, or is not told of it, is no obstacle.
+    let needs = Needs::all().data_size(DataSize::Kib256);
+    let steps_more = Offer::V6.steps | Steps::DATA_256K;
+    let config = Config::new().offer(Offer {
+        steps: steps_more,
+        ..Offer::V6
+    });
+    let mut session = agreed(config, &needs);
+    steps(&mut session);
+    assert!(!session.send(large(), |_| None).unwrap().is_empty());
+    let mut session = agreed(Config::new(), &Needs::none());
+    assert!(session.send(large(), |_| None).unwrap().is_empty());
 }
 
 #[test]

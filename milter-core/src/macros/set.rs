@@ -20,16 +20,7 @@ impl MacroSet {
         N: Into<Bytes>,
         V: Into<Bytes>,
     {
-        let code = match stage {
-            MacroStage::Connect => b'C',
-            MacroStage::Helo => b'H',
-            MacroStage::Mail => b'M',
-            MacroStage::Rcpt => b'R',
-            MacroStage::Data => b'T',
-            MacroStage::EndOfHeaders => b'N',
-            MacroStage::EndOfMessage => b'E',
-        };
-        Self::for_command(code, pairs)
+        Self::for_command(code_of(stage), pairs)
     }
 
     /// A set that goes before the command of this letter, which may be one without a
@@ -50,6 +41,24 @@ impl MacroSet {
             code,
             pairs: raw.freeze(),
         }
+    }
+
+    /// A set of those with a value; none if there are none.
+    pub(crate) fn of_known<'n>(
+        stage: MacroStage,
+        pairs: impl Iterator<Item = (Text<'n>, Bytes)>,
+    ) -> Option<Self> {
+        let mut raw = BytesMut::new();
+        for (name, value) in pairs {
+            for text in [name.as_bytes(), &value] {
+                raw.put_slice(text.split(|byte| *byte == 0).next().unwrap_or_default());
+                raw.put_u8(0);
+            }
+        }
+        (!raw.is_empty()).then(|| Self {
+            code: code_of(stage),
+            pairs: raw.freeze(),
+        })
     }
 
     pub(crate) fn parse(payload: &Bytes) -> Result<Self, &'static str> {
@@ -80,6 +89,19 @@ impl MacroSet {
     /// Names and values.
     pub fn iter(&self) -> MacroPairs<'_> {
         MacroPairs { rest: &self.pairs }
+    }
+}
+
+/// The letter of the command before which the macros of a stage go.
+const fn code_of(stage: MacroStage) -> u8 {
+    match stage {
+        MacroStage::Connect => b'C',
+        MacroStage::Helo => b'H',
+        MacroStage::Mail => b'M',
+        MacroStage::Rcpt => b'R',
+        MacroStage::Data => b'T',
+        MacroStage::EndOfHeaders => b'N',
+        MacroStage::EndOfMessage => b'E',
     }
 }
 

@@ -8,6 +8,7 @@ use milter_core::{MacroStage, Offer, edit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::dial::dial;
+use super::lists::POSTFIX;
 use super::{ClientError, ClientErrorKind, Connection, DefaultAction, Timeouts};
 use crate::Address;
 
@@ -86,10 +87,13 @@ impl Client<()> {
 
 impl<A> Client<A> {
     fn named(name: Arc<str>, address: A) -> Self {
+        let macros = POSTFIX.into_iter();
         Self {
             address,
             name,
-            config: Config::new(),
+            config: macros.fold(Config::new(), |config, (stage, names)| {
+                config.macros(stage, names.iter().copied())
+            }),
             settings: Settings {
                 times: Timeouts::postfix(),
                 on_failure: DefaultAction::default(),
@@ -140,8 +144,8 @@ impl<A> Client<A> {
         self
     }
 
-    /// Sets the macros that are sent at a stage if the milter does not ask for others. Those without
-    /// a [value](Connection::set_macro) are left out.
+    /// Sets the macros that are sent at a stage if the milter does not ask for others; by default
+    /// those of Postfix. Those without a [value](Connection::set_macro) are left out.
     #[must_use]
     pub fn macros<N: AsRef<[u8]>>(
         mut self,

@@ -3,18 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use milter_core::client::{Answer, Config, Failure, Heard, SendError};
-use milter_core::macros::names;
-use milter_core::{
-    Agreement, Command, Connect, Header, Helo, Modification, OfferReply, Recipient, Sender,
-    SmtpReply, Stage, UnknownCommand, Verdict,
-};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use bytes::Bytes;
+use milter_core::client::{Answer, Config, Failure, SendError};
+use milter_core::{Agreement, Command, Header, OfferReply, Stage, Verdict};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::builder::Settings;
 use super::link::Link;
-use super::values::{MacroScope, Values};
+use super::values::{Fact, MacroScope, Values};
 use super::{ClientError, ClientErrorKind, DefaultAction};
 use crate::Stream;
 
@@ -84,10 +80,14 @@ use crate::Stream;
 /// steps are refused until [`answer`](Self::answer) has fetched that. Dropped in the middle of a
 /// [body](Self::body), nobody knows how much of that was sent: the message can only be aborted.
 pub struct Connection<IO = Stream> {
-    link: Link<IO>,
+    pub(super) link: Link<IO>,
     name: Arc<str>,
     pub(super) settings: Settings,
-    values: Values,
+    pub(super) values: Values,
+    has_client: bool,
+    has_greeted: bool,
+    /// Where the milter decided something last.
+    decided_at: Option<Stage>,
 }
 
 impl<IO> Connection<IO> {
@@ -153,11 +153,39 @@ impl<IO> Connection<IO> {
         &mut self.link
     }
 
-    fn error(&self, stage: Option<Stage>, kind: ClientErrorKind) -> ClientError {
+    /// A header as the milter is shown it.
+    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header: without one space
+    pub(super) fn shown(&self, header: Header) -> Header {
+        let value = header.value_bytes();
+        match value.first() {
+            Some(b' ') if !self.agreement().leading_space() => {
+                Header::new(header.name_bytes(), value.slice(1..))
+            }
+            _ => header,
+        }
+    }
+
+    /// Whether a client has connected in this SMTP session.
+    pub(super) fn has_client(&self) -> bool {
+        self.has_client
+    }
+
+    /// Whether it has said HELO.
+    pub(super) fn has_greeted(&self) -> bool {
+        self.has_greeted
+    }
+
+    /// The verdict that ended the SMTP session for the milter, and where.
+    pub(super) fn decided_session(&self) -> Option<(Stage, Verdict)> {
+        let verdict = self.link.session().decided_session()?;
+        Some((self.decided_at?, verdict.clone()))
+    }
+
+    pub(super) fn error(&self, stage: Option<Stage>, kind: ClientErrorKind) -> ClientError {
         ClientError::new(&self.name, stage, kind)
     }
 
-    fn send_error(&self, stage: Option<Stage>, error: SendError) -> ClientError {
+    pub(super) fn send_error(&self, stage: Option<Stage>, error: SendError) -> ClientError {
         self.error(
             stage,
             match error {
@@ -184,6 +212,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             name,
             settings,
             values: Values::default(),
+            has_client: false,
+            has_greeted: false,
+            decided_at: None,
         };
         if let Err(error) = this.link.offer() {
             return Err(this.send_error(None, error));
@@ -194,242 +225,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
     }
 
-    /// A client connects.
-    ///
-    /// # Errors
-    ///
-    /// The call comes out of order, or the milter fails or has failed.
-    pub async fn connect(&mut self, client: Connect) -> Result<Answer, ClientError> {
-        self.ask(Stage::Connect, Command::Connect(client)).await
-    }
-
-    /// The client says HELO or EHLO; again, too, or within a message before it is aborted.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn helo(&mut self, name: impl Into<Bytes>) -> Result<Answer, ClientError> {
-        self.ask(Stage::Helo, Command::Helo(Helo::new(name))).await
-    }
-
-    /// A command that the MTA does not know: the whole line, without its end.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn unknown(&mut self, line: impl Into<Bytes>) -> Result<Answer, ClientError> {
-        let command = UnknownCommand::new(line);
-        self.ask(Stage::Unknown, Command::Unknown(command)).await
-    }
-
-    /// A message begins.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn mail(&mut self, sender: Sender) -> Result<Answer, ClientError> {
-        self.ask(Stage::Mail, Command::Mail(sender)).await
-    }
-
-    /// A recipient. One that is refused is left out, and the message goes on.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn rcpt(&mut self, recipient: Recipient) -> Result<Answer, ClientError> {
-        self.ask(Stage::Rcpt, Command::Rcpt(recipient)).await
-    }
-
-    /// A recipient that the MTA itself refuses, with this reply. The milter hears of it only if it
-    /// asked for that; whatever it answers, the recipient stays refused.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    // sendmail/srvrsmtp.c; Postfix smtpd.c rcpt_cmd, smtpd_milter.c: {rcpt_mailer} is `error`, the
-    // others are the reply
-    pub async fn rejected_rcpt(
-        &mut self,
-        recipient: Recipient,
-        reply: &SmtpReply,
-    ) -> Result<Answer, ClientError> {
-        if !self.agreement().rejected_recipients() {
-            self.values.end(MacroScope::Step);
-            return Ok(Answer::new(Stage::Rcpt, Verdict::Continue));
-        }
-        self.set_macro_in(MacroScope::Step, names::RCPT_MAILER, "error");
-        if let Some(code) = reply.enhanced_code() {
-            self.set_macro_in(MacroScope::Step, names::RCPT_HOST, code.to_string());
-        }
-        if let Some(line) = reply.lines().next() {
-            let line = Bytes::copy_from_slice(line.as_ref());
-            self.set_macro_in(MacroScope::Step, names::RCPT_ADDR, line);
-        }
-        self.rcpt(recipient).await
-    }
-
-    /// DATA.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn data(&mut self) -> Result<Answer, ClientError> {
-        self.ask(Stage::Data, Command::Data).await
-    }
-
-    /// A header, its value everything behind the colon, also the space that it usually begins with.
-    /// Lines are separated by LF. The space is left out unless the milter negotiated to see it.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    // sendmail/milter.c milter_headers, Postfix milter8.c milter8_header
-    pub async fn header(&mut self, header: Header) -> Result<Answer, ClientError> {
-        let value = header.value_bytes();
-        let header = match value.first() {
-            Some(b' ') if !self.agreement().leading_space() => {
-                Header::new(header.name_bytes(), value.slice(1..))
-            }
-            _ => header,
-        };
-        self.ask(Stage::Header, Command::Header(header)).await
-    }
-
-    /// The end of the headers.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn end_of_headers(&mut self) -> Result<Answer, ClientError> {
-        self.ask(Stage::EndOfHeaders, Command::EndOfHeaders).await
-    }
-
-    /// The body or a part of it, of any length, as it is: lines are to end in CRLF.
-    ///
-    /// It is cut into pieces that may be sent; no more of them go out once the milter skips the
-    /// rest or decides. The answer is that to the last one.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    // sendmail/milter.c milter_body, Postfix milter8.c milter8_body: MILTER_CHUNK_SIZE
-    pub async fn body(&mut self, body: impl Into<Bytes>) -> Result<Answer, ClientError> {
-        let mut last = Answer::new(Stage::Body, Verdict::Continue);
-        for piece in Modification::body_chunks(&body.into()) {
-            last = self.ask(Stage::Body, Command::Body(piece)).await?;
-            if last.verdict != Verdict::Continue {
-                break;
-            }
-        }
-        Ok(last)
-    }
-
-    /// The same for a body that is read bit by bit, as it is. No more is read than is sent.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect); or the body cannot be read.
-    pub async fn body_from(
-        &mut self,
-        mut reader: impl AsyncRead + Unpin,
-    ) -> Result<Answer, ClientError> {
-        let mut last = Answer::new(Stage::Body, Verdict::Continue);
-        if self.is_body_declined() {
-            return Ok(last);
-        }
-        while last.verdict == Verdict::Continue {
-            let mut piece = BytesMut::with_capacity(Modification::MAX_BODY_CHUNK);
-            while piece.len() < Modification::MAX_BODY_CHUNK {
-                let left = Modification::MAX_BODY_CHUNK - piece.len();
-                let mut limited = (&mut reader).take(left as u64);
-                match limited.read_buf(&mut piece).await {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        let kind = ClientErrorKind::Body(error);
-                        return Err(self.error(Some(Stage::Body), kind));
-                    }
-                }
-            }
-            if piece.is_empty() {
-                break;
-            }
-            last = self.ask(Stage::Body, Command::Body(piece.freeze())).await?;
-        }
-        Ok(last)
-    }
-
-    /// The end of the message: the milter's verdict, and its edits in the order in which they came.
-    /// They are within what was negotiated.
-    ///
-    /// # Errors
-    ///
-    /// As with [`connect`](Self::connect).
-    pub async fn end(&mut self) -> Result<Answer, ClientError> {
-        let answer = self
-            .ask(Stage::EndOfMessage, Command::EndOfMessage(Bytes::new()))
-            .await;
-        self.end_message();
-        answer
-    }
-
-    /// The message is given up, or was refused. The milter is told if it has to be.
-    ///
-    /// Also when no message is open.
-    ///
-    /// # Errors
-    ///
-    /// A reply is due, or the milter fails or has failed.
-    pub async fn abort(&mut self) -> Result<(), ClientError> {
-        self.check(None)?;
-        self.link
-            .abort()
-            .map_err(|error| self.send_error(None, error))?;
-        self.end_message();
-        self.write(None).await
-    }
-
-    /// The SMTP session ends, and with it the connection.
-    ///
-    /// # Errors
-    ///
-    /// The goodbye cannot be written: the milter has failed, or is gone.
-    pub async fn quit(mut self) -> Result<(), ClientError> {
-        self.link
-            .quit()
-            .map_err(|error| self.send_error(None, error))?;
-        self.write(None).await
-    }
-
-    /// The SMTP session ends, and another one may begin on this connection:
-    /// [`connect`](Self::connect) comes next.
-    ///
-    /// Neither Postfix nor Sendmail sends this, and not all milters understand it.
-    ///
-    /// # Errors
-    ///
-    /// A reply is due, or the milter fails or has failed.
-    // include/libmilter/mfdef.h SMFIC_QUIT_NC
-    pub async fn quit_new_connection(&mut self) -> Result<(), ClientError> {
-        self.check(None)?;
-        self.link
-            .quit_new_connection()
-            .map_err(|error| self.send_error(None, error))?;
-        self.values.end(MacroScope::Session);
-        self.write(None).await
-    }
-
-    /// Fetches the answer that is due, if the future of a step was dropped before it had that.
-    ///
-    /// # Errors
-    ///
-    /// The milter fails or has failed.
-    pub async fn answer(&mut self) -> Result<Option<Answer>, ClientError> {
-        let stage = self.awaited_stage();
-        let heard = self.link.hear(|_| ()).await;
-        heard.map_err(|failure| self.failed(stage, failure))
-    }
-
     /// Whether the milter has gone away, or said what it was not asked: found without waiting.
     /// It has then failed.
     ///
@@ -438,15 +233,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.check(None).is_err()
     }
 
-    fn awaited_stage(&self) -> Option<Stage> {
-        match self.link.session().awaited() {
-            Some(milter_core::client::Awaited::Verdict(stage)) => Some(stage),
-            _ => None,
-        }
-    }
-
     /// Looks for what came unasked.
-    fn check(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {
+    pub(super) fn check(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {
         if let Some(failure) = self.failure() {
             return Err(self.failed(stage, failure.clone()));
         }
@@ -457,49 +245,75 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         Ok(())
     }
 
-    async fn ask(&mut self, stage: Stage, command: Command) -> Result<Answer, ClientError> {
-        self.ask_with(stage, command, |_| ()).await
-    }
-
-    async fn ask_with(
+    /// A step. Where the milter has nothing to say, what it said before holds.
+    pub(super) async fn ask(
         &mut self,
         stage: Stage,
         command: Command,
-        meanwhile: impl FnMut(Heard),
     ) -> Result<Answer, ClientError> {
-        self.check(Some(stage))?;
         // The end of the message forgets it.
         let before = self.decided().filter(|_| stage == Stage::EndOfMessage);
         let before = before.cloned();
-        let values = &self.values;
-        let told = self.link.tell(command, |name| values.get(name));
-        told.map_err(|error| self.send_error(Some(stage), error))?;
-        self.values.end(MacroScope::Step);
-        match self.link.hear(meanwhile).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => {
-                if self.link.is_piled_up() {
-                    self.write(Some(stage)).await?;
-                }
-                let decided = before.or_else(|| self.decided().cloned());
-                Ok(Answer::new(stage, decided.unwrap_or(Verdict::Continue)))
-            }
-            Err(failure) => Err(self.failed(Some(stage), failure)),
+        if let Some(answer) = self.put(command).await? {
+            return Ok(answer);
         }
+        let decided = before.or_else(|| self.decided().cloned());
+        Ok(Answer::new(stage, decided.unwrap_or(Verdict::Continue)))
     }
 
-    async fn write(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {
+    /// A step, and the milter's answer if it gives one.
+    pub(super) async fn put(&mut self, command: Command) -> Result<Option<Answer>, ClientError> {
+        let stage = command.stage();
+        let begins = matches!(stage, Some(Stage::Mail | Stage::Helo));
+        let session = self.link.session();
+        if session.decided_session().is_none() && (session.decided().is_none() || begins) {
+            // What came unasked would be taken for the answer.
+            self.check(stage)?;
+        }
+        let (values, fact) = (&self.values, Fact::of(&command));
+        let told = self.link.tell(command, |name| values.get(name, &fact));
+        told.map_err(|error| self.send_error(stage, error))?;
+        self.values.note(fact);
+        match stage {
+            Some(Stage::Connect) => self.has_client = true,
+            Some(Stage::Helo) => self.has_greeted = true,
+            _ => {}
+        }
+        self.hear(stage).await
+    }
+
+    /// What the milter answers at a stage, if it is to answer.
+    pub(super) async fn hear(
+        &mut self,
+        stage: Option<Stage>,
+    ) -> Result<Option<Answer>, ClientError> {
+        let heard = self.link.hear(|_| ()).await;
+        let answer = heard.map_err(|failure| self.failed(stage, failure))?;
+        if answer.is_none() && self.link.is_piled_up() {
+            self.write(stage).await?;
+        }
+        if self.decided().is_some() && answer.is_some() {
+            self.decided_at = stage;
+        }
+        if stage == Some(Stage::EndOfMessage) {
+            self.end_message();
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn write(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {
         let written = self.link.flush().await;
         written.map_err(|failure| self.failed(stage, failure))
     }
 
-    fn is_body_declined(&self) -> bool {
-        !self.agreement().delivers(Stage::Body) || self.decided().is_some()
-    }
-
-    fn end_message(&mut self) {
+    pub(super) fn end_message(&mut self) {
         self.values.end(MacroScope::Message);
         self.link.shrink();
+    }
+
+    pub(super) fn end_session(&mut self) {
+        self.values = Values::default();
+        (self.has_client, self.has_greeted) = (false, false);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What becomes of mail whose milter fails.
 
-use milter_core::{EnhancedCode, SmtpReply, Verdict};
+use milter_core::{SmtpReply, Verdict};
+
+use super::words::reply;
 
 /// What an MTA does when a milter cannot be reached, or fails: Postfix's `milter_default_action`,
 /// Sendmail's flags of a filter.
@@ -43,9 +45,9 @@ impl DefaultAction {
         let later = "Service unavailable - try again later";
         match self {
             Self::Accept | Self::Quarantine => None,
-            Self::TempFail => Some(words(451, (4, 7, 1), later)),
-            Self::Reject => Some(words(550, (5, 5, 0), "Service unavailable")),
-            Self::Shutdown => Some(words(421, (4, 7, 1), later)),
+            Self::TempFail => Some(reply(451, 7, 1, later)),
+            Self::Reject => Some(reply(550, 5, 0, "Service unavailable")),
+            Self::Shutdown => Some(reply(421, 7, 1, later)),
         }
     }
 
@@ -60,15 +62,4 @@ impl DefaultAction {
     pub const fn holds(self) -> bool {
         matches!(self, Self::Quarantine)
     }
-}
-
-/// A reply that has its form.
-fn words(code: u16, (class, subject, detail): (u8, u16, u16), text: &str) -> SmtpReply {
-    let mut builder = SmtpReply::builder(code).line(text);
-    if let Ok(enhanced) = EnhancedCode::new(class, subject, detail) {
-        builder = builder.enhanced_code(enhanced);
-    }
-    builder
-        .build()
-        .unwrap_or_else(|_| SmtpReply::tempfail(text))
 }

@@ -7,13 +7,18 @@
 mod builder;
 mod connection;
 mod default_action;
+mod deliver;
 pub(crate) mod dial;
 mod error;
+pub(crate) mod letter;
 pub(crate) mod link;
+pub(crate) mod lists;
 pub(crate) mod mail;
 mod outcome;
+mod steps;
 mod timeouts;
 mod values;
+pub(crate) mod words;
 
 pub use milter_core::OfferReply;
 pub use milter_core::client::{Answer, EmptyList, Failure, SendError, Timeout};

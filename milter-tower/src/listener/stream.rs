@@ -47,9 +47,7 @@ impl Stream {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match &self.inner {
             // Where it cannot be done it is only slower.
-            StreamInner::Tcp(stream) if !done && self.acknowledges => {
-                drop(stream.set_quickack(true))
-            }
+            StreamInner::Tcp(stream) if !done => drop(stream.set_quickack(true)),
             _ => {}
         }
     }
@@ -90,7 +88,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let read = each!(self, inner => inner.poll_read(cx, buffer));
         match read {
-            Poll::Ready(_) => self.acknowledged = false,
+            Poll::Ready(_) => self.acknowledged = !self.acknowledges,
             Poll::Pending => self.acknowledge(),
         }
         read

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use milter_core::{Command, Header, Recipient, Stage, Verdict};
 
 use super::dialogue::Dialogue;
 use super::profile::Kind;
+use super::values::HOST;
 use super::{Answer, Delivery, Fate, MtaProfile, SmtpSession};
 
 /// The most bytes of a header that Postfix keeps where milters are.
@@ -16,20 +18,32 @@ impl SmtpSession {
     /// What became of the message. The next one may come.
     pub(super) async fn finish(&mut self) -> Delivery {
         let letter = std::mem::take(&mut self.letter);
-        let Dialogue {
-            profile,
-            values,
-            link,
-            ..
-        } = &self.dialogue;
-        let leading_space = link.agreement().leading_space();
-        let mut delivery = letter.finish(profile, values, leading_space);
+        let edits = self.profile().edits.clone();
+        let leading_space = self.agreement().leading_space();
+        let mut delivery = letter.finish(edits, Some(self.received()), leading_space);
         let had_failed = self.failure().is_some();
         if self.in_mail {
             self.reset().await;
         }
         delivery.failures = self.failures_since(had_failed);
         delivery
+    }
+
+    /// The MTA's own `Received`, always of the same time.
+    fn received(&self) -> Header {
+        let Dialogue {
+            profile, values, ..
+        } = &self.dialogue;
+        let helo = values
+            .helo_name()
+            .map_or_else(String::new, |name| format!(" from {name}"));
+        let id = values.queue_id().unwrap_or("unknown");
+        let line = format!(
+            "{helo} ({})\n\tby {HOST} ({}) with ESMTP id {id};\n\tThu, 01 Jan 2026 12:00:01 +0000",
+            values.client_shown(),
+            profile.name(),
+        );
+        Header::new(Bytes::from_static(b"Received"), line)
     }
 
     /// How the filter failed, as its server saw it, and as the MTA did if not before.

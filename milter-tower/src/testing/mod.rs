@@ -66,7 +66,6 @@ mod corpus;
 mod deliver;
 mod dialogue;
 mod failures;
-mod letter;
 mod mta;
 mod profile;
 mod smtp_session;

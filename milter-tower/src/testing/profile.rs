@@ -5,10 +5,13 @@ use std::time::Duration;
 use milter_core::client::{Config, EmptyList};
 use milter_core::macros::names as n;
 use milter_core::{
-    Actions, EnhancedCode, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
+    Actions, MacroStage, Offer, SmtpReply, Stage, Stages, Steps, Text, Verdict, edit,
 };
 
 use crate::client::Timeouts;
+use crate::client::lists::{POSTFIX, TLS};
+pub(super) use crate::client::words::reply;
+use crate::client::words::{is_final, refusal};
 
 /// Which MTA a [`MockMta`](super::MockMta) plays: what it offers, which macros it sends and when,
 /// how it counts headers, how it ends messages and connections, and how long it waits.
@@ -45,44 +48,12 @@ pub(super) enum Kind {
 
 impl MtaProfile {
     /// Postfix 3 in its default configuration.
-    // Postfix global/mail_params.h: the lists of macros
     pub fn postfix() -> Self {
         Self {
             kind: Kind::Postfix,
             name: "Postfix",
             offer: Offer::V6,
-            macros: lists([
-                (
-                    MacroStage::Connect,
-                    &[
-                        n::HOST_NAME,
-                        n::DAEMON_NAME,
-                        n::DAEMON_ADDR,
-                        n::VERSION,
-                        n::CLIENT,
-                    ],
-                ),
-                (MacroStage::Helo, TLS),
-                (
-                    MacroStage::Mail,
-                    &[
-                        n::QUEUE_ID,
-                        n::AUTH_TYPE,
-                        n::AUTH_AUTHEN,
-                        n::AUTH_AUTHOR,
-                        n::MAIL_ADDR,
-                        n::MAIL_HOST,
-                        n::MAIL_MAILER,
-                    ],
-                ),
-                (
-                    MacroStage::Rcpt,
-                    &[n::QUEUE_ID, n::RCPT_ADDR, n::RCPT_HOST, n::RCPT_MAILER],
-                ),
-                (MacroStage::Data, &[n::QUEUE_ID]),
-                (MacroStage::EndOfHeaders, &[n::QUEUE_ID]),
-                (MacroStage::EndOfMessage, &[n::QUEUE_ID]),
-            ]),
+            macros: lists(POSTFIX),
             times: Timeouts::postfix(),
             edits: edit::Profile::postfix(),
         }
@@ -305,27 +276,24 @@ impl MtaProfile {
     // Postfix milter8.c milter8_def_reply; sendmail/milter.c milter_connect, sendmail/srvrsmtp.c
     // MILTER_REPLY
     pub(super) fn reply_to(&self, verdict: &Verdict, stage: Stage) -> Option<SmtpReply> {
-        let later = if self.is_sendmail() {
-            reply(451, 3, 2, "Please try again later")
-        } else {
-            reply(451, 7, 1, "Service unavailable - try again later")
-        };
+        if !self.is_sendmail() {
+            return refusal(verdict);
+        }
+        let later = reply(451, 3, 2, "Please try again later");
         let is_content = matches!(
             stage,
             Stage::Header | Stage::EndOfHeaders | Stage::Body | Stage::EndOfMessage
         );
-        let refused = match (self.kind, stage) {
-            (Kind::Sendmail, Stage::Connect) => reply(550, 0, 0, "Command rejected"),
-            (Kind::Sendmail, _) if is_content => reply(554, 7, 1, "Command rejected"),
+        let refused = match stage {
+            Stage::Connect => reply(550, 0, 0, "Command rejected"),
+            _ if is_content => reply(554, 7, 1, "Command rejected"),
             _ => reply(550, 7, 1, "Command rejected"),
         };
         Some(match verdict {
             Verdict::Reject => refused,
             Verdict::TempFail => later,
             // sendmail/milter.c milter_connect: the class is kept, and 421.
-            Verdict::Reply(own)
-                if self.is_sendmail() && stage == Stage::Connect && own.code() != 421 =>
-            {
+            Verdict::Reply(own) if stage == Stage::Connect && own.code() != 421 => {
                 if own.is_permanent() { refused } else { later }
             }
             Verdict::Reply(own) => own.clone(),
@@ -338,7 +306,7 @@ impl MtaProfile {
     // crates/smtp/src/inbound/milter/message.rs run: whatever it is
     pub(super) fn is_final(&self, reply: &SmtpReply) -> bool {
         match self.kind {
-            Kind::Postfix => matches!(reply.code(), 421 | 521),
+            Kind::Postfix => is_final(reply),
             Kind::Sendmail => reply.code() == 421,
             Kind::Stalwart => true,
         }
@@ -359,27 +327,7 @@ impl MtaProfile {
 /// What Stalwart waits for a frame.
 const MINUTE: Duration = Duration::from_secs(60);
 
-const TLS: &[&str] = &[
-    n::TLS_VERSION,
-    n::CIPHER,
-    n::CIPHER_BITS,
-    n::CERT_SUBJECT,
-    n::CERT_ISSUER,
-];
-
 fn lists<const N: usize>(lists: [(MacroStage, &[&str]); N]) -> Vec<(MacroStage, Vec<String>)> {
     let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     lists.map(|(stage, names)| (stage, owned(names))).into()
-}
-
-/// A reply in an MTA's own words, which always has its form.
-pub(super) fn reply(code: u16, subject: u16, detail: u16, text: &str) -> SmtpReply {
-    let class = if code < 500 { 4 } else { 5 };
-    let mut builder = SmtpReply::builder(code).line(text);
-    if let Ok(enhanced) = EnhancedCode::new(class, subject, detail) {
-        builder = builder.enhanced_code(enhanced);
-    }
-    builder
-        .build()
-        .unwrap_or_else(|_| SmtpReply::tempfail(text))
 }

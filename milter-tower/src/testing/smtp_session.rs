@@ -11,12 +11,12 @@ use milter_core::{
 };
 
 use super::dialogue::Dialogue;
-use super::letter::Letter;
 use super::mail::{copied, folded, in_brackets};
 use super::profile::Kind;
 use super::values::told;
 use super::wire::Wire;
 use super::{Answer, Delivery, Failures, Fate, MtaProfile};
+use crate::client::letter::Letter;
 
 /// An SMTP session of a [`MockMta`](super::MockMta), driven step by step.
 ///
@@ -305,7 +305,7 @@ impl SmtpSession {
     /// bytes, unless it skips the rest. The answer is that to the last piece that was sent.
     pub async fn body(&mut self, bytes: impl Into<Bytes>) -> Answer {
         let bytes = bytes.into();
-        self.letter.body(&bytes);
+        self.letter.body(bytes.clone());
         let mut last = Answer::new(Stage::Body, Verdict::Continue);
         // sendmail/milter.c milter_body, Postfix milter8.c milter8_body: MILTER_CHUNK_SIZE
         for piece in Modification::body_chunks(&bytes).filter(|piece| !piece.is_empty()) {

@@ -3,35 +3,43 @@
 use bytes::{Bytes, BytesMut};
 use milter_core::{Header, Modification, Recipient, Sender, Stage, Verdict, edit};
 
-use super::profile::{MtaProfile, reply};
-use super::values::{HOST, Values};
-use super::{Answer, Delivery, Fate};
+use super::words;
+use super::{Fate, Outcome, StageAnswer};
 
 /// What has come of a message, and what was said to it.
 #[derive(Debug, Default)]
-pub(super) struct Letter {
-    pub(super) sender: Option<Sender>,
-    pub(super) recipients: Vec<Recipient>,
+pub(crate) struct Letter {
+    pub(crate) sender: Option<Sender>,
+    pub(crate) recipients: Vec<Recipient>,
     headers: Vec<Header>,
-    body: BytesMut,
-    answers: Vec<Answer>,
+    body: Bytes,
+    answers: Vec<StageAnswer>,
     edits: Vec<Modification>,
     end: Option<(Stage, Fate)>,
+    /// What holds it back, if its filter did not.
+    held: Option<Modification>,
 }
 
 impl Letter {
     /// Takes a header, the value with everything behind the colon.
-    pub(super) fn header(&mut self, header: Header) {
+    pub(crate) fn header(&mut self, header: Header) {
         self.headers.push(header);
     }
 
-    pub(super) fn body(&mut self, piece: &[u8]) {
-        self.body.extend_from_slice(piece);
+    /// Takes a piece of the body, or all of it.
+    pub(crate) fn body(&mut self, piece: Bytes) {
+        if self.body.is_empty() {
+            self.body = piece;
+        } else {
+            let mut body = BytesMut::from(std::mem::take(&mut self.body));
+            body.extend_from_slice(&piece);
+            self.body = body.freeze();
+        }
     }
 
     /// Takes down an answer, and what it means for the message.
-    pub(super) fn answer(&mut self, answer: Answer) {
-        let Answer { stage, verdict, .. } = &answer;
+    pub(crate) fn answer(&mut self, answer: StageAnswer) {
+        let StageAnswer { stage, verdict, .. } = &answer;
         let fate = match verdict {
             Verdict::Discard => Some(Fate::Discarded),
             Verdict::Accept => Some(Fate::Accepted),
@@ -51,28 +59,40 @@ impl Letter {
 
     /// Takes down how the message ended, if it has not ended before. What the filter accepted may
     /// still be given up.
-    pub(super) fn end(&mut self, stage: Stage, fate: Fate) {
+    pub(crate) fn end(&mut self, stage: Stage, fate: Fate) {
         if matches!(self.end, None | Some((_, Fate::Accepted))) {
             self.end = Some((stage, fate));
         }
     }
 
     /// A refused DATA, which may come again.
-    pub(super) fn reopen(&mut self) {
+    #[cfg(feature = "testing")]
+    pub(crate) fn reopen(&mut self) {
         if matches!(self.end, Some((Stage::Data, Fate::Refused(_)))) {
             self.end = None;
         }
     }
 
-    pub(super) fn edits(&mut self, edits: Vec<Modification>) {
+    pub(crate) fn edits(&mut self, edits: Vec<Modification>) {
         self.edits = edits;
     }
 
-    /// What became of it.
-    pub(super) fn finish(self, mta: &MtaProfile, values: &Values, leading_space: bool) -> Delivery {
-        let mut mail = edit::Mail::new(mta.edits.clone())
-            .with_received(received(mta, values))
-            .with_body(self.body.freeze());
+    /// It is held back, for this reason.
+    pub(crate) fn hold(&mut self, reason: &str) {
+        self.held = Modification::quarantine(reason).ok();
+    }
+
+    /// What became of it, for an MTA that applies edits like this and has this `Received`.
+    pub(crate) fn finish(
+        self,
+        edits: edit::Profile,
+        received: Option<Header>,
+        leading_space: bool,
+    ) -> Outcome {
+        let mut mail = edit::Mail::new(edits).with_body(self.body);
+        if let Some(received) = received {
+            mail = mail.with_received(received);
+        }
         if let Some(sender) = self.sender {
             mail = mail.with_sender(sender);
         }
@@ -83,33 +103,18 @@ impl Letter {
         let mut mail = self.headers.into_iter().fold(mail, edit::Mail::with_header);
         let mut end = self.end;
         if matches!(end, None | Some((_, Fate::Accepted))) {
-            if let Err(refused) = mail.apply(&self.edits, leading_space) {
-                // Postfix milter8.c milter8_conf_error
-                let words = reply(451, 3, 5, "Server configuration problem - try again later");
+            let edits = self.edits.iter().chain(&self.held);
+            if let Err(refused) = mail.apply(edits, leading_space) {
                 tracing::warn!("{refused}");
-                end = Some((Stage::EndOfMessage, Fate::Refused(words)));
+                end = Some((Stage::EndOfMessage, Fate::Refused(words::not_changed())));
             }
         }
-        let mut delivery = Delivery::new(mail);
-        delivery.answers = self.answers;
-        delivery.edits = self.edits;
+        let mut outcome = Outcome::new(mail);
+        outcome.answers = self.answers;
+        outcome.edits = self.edits;
         if let Some((stage, fate)) = end {
-            delivery.end(stage, fate);
+            outcome.end(stage, fate);
         }
-        delivery
+        outcome
     }
-}
-
-/// The MTA's own `Received`, always of the same time.
-fn received(mta: &MtaProfile, values: &Values) -> Header {
-    let helo = values
-        .helo_name()
-        .map_or_else(String::new, |name| format!(" from {name}"));
-    let id = values.queue_id().unwrap_or("unknown");
-    let line = format!(
-        "{helo} ({})\n\tby {HOST} ({}) with ESMTP id {id};\n\tThu, 01 Jan 2026 12:00:01 +0000",
-        values.client_shown(),
-        mta.name(),
-    );
-    Header::new(Bytes::from_static(b"Received"), line)
 }
