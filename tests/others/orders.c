@@ -52,7 +52,8 @@ static void forget(SMFICTX *context)
     while (seen->count > 0)
         free(seen->orders[--seen->count]);
     seen->skip = 0;
-    seen->trace[0] = '\0';
+    /* What belongs to the connection stays. */
+    seen->trace[strspn(seen->trace, "CH")] = '\0';
 }
 
 /* A letter of the trace; of a run of the same one only the first. */

@@ -5,24 +5,71 @@ mod cases;
 mod orders;
 mod ways;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Instant;
+
 use milter_tests::mta::{self, Kind};
 use milter_tests::others::{Milter, Running, require_verifier};
 
-use self::ways::{Mock, Server, Way};
+use self::ways::{Called, Mock, Server, Way};
 
-/// The cases of each milter, on a way that is made for it. A milter that is missing is skipped.
-fn on_each(way: impl Fn(&Running) -> Box<dyn Way>) {
-    if !require_verifier() {
-        return;
-    }
-    let failed = Milter::ALL.into_iter().filter(|milter| {
+/// Both servers.
+macro_rules! on_both {
+    ($($name:ident;)*) => {
+        $(mod $name {
+            use milter_tests::mta::Kind;
+
+            #[test]
+            fn postfix() {
+                super::$name(Kind::Postfix);
+            }
+
+            #[test]
+            fn sendmail() {
+                super::$name(Kind::Sendmail);
+            }
+        })*
+    };
+}
+
+/// Something with each milter, three at a time, as most of it is waiting. One that is missing is
+/// skipped. Each says by itself what is wrong; those that fail are named at the end.
+fn with_each(test: impl Fn(Milter, &Running) + Sync) {
+    let passes = |milter: Milter| {
         let Some(running) = milter.start() else {
-            return false;
+            return true;
         };
-        !cases::run(*milter, way(&running).as_mut(), &running)
-    });
-    let failed: Vec<Milter> = failed.collect();
+        let start = Instant::now();
+        let passed = catch_unwind(AssertUnwindSafe(|| test(milter, &running))).is_ok();
+        println!("{milter:?}: {passed} after {:.1?}", start.elapsed());
+        if !passed {
+            eprintln!("=== FAILED: {milter:?} says:\n{}", running.log());
+        }
+        passed
+    };
+    let mut failed = Vec::new();
+    for some in Milter::ALL.chunks(3) {
+        thread::scope(|scope| {
+            let threads = some
+                .iter()
+                .map(|one| (one, scope.spawn(move || passes(*one))));
+            let threads: Vec<_> = threads.collect();
+            for (milter, thread) in threads {
+                if !thread.join().unwrap_or(false) {
+                    failed.push(milter);
+                }
+            }
+        });
+    }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// The cases of each milter, on a way that is made for it.
+fn on_each(way: impl Fn(&Running) -> Box<dyn Way> + Sync) {
+    if require_verifier() {
+        with_each(|milter, running| cases::run(milter, way(running).as_mut()));
+    }
 }
 
 #[test]
@@ -36,15 +83,14 @@ fn asked_as_by_sendmail() {
 }
 
 #[test]
-fn behind_postfix() {
-    if mta::require(Kind::Postfix) {
-        on_each(|milter| Box::new(Server::start(Kind::Postfix, milter.address())));
+fn called_by_the_client() {
+    on_each(|milter| Box::new(Called::new(milter.address())));
+}
+
+fn behind(kind: Kind) {
+    if mta::require(kind) {
+        on_each(|milter| Box::new(Server::start(kind, milter.address())));
     }
 }
 
-#[test]
-fn behind_sendmail() {
-    if mta::require(Kind::Sendmail) {
-        on_each(|milter| Box::new(Server::start(Kind::Sendmail, milter.address())));
-    }
-}
+on_both! { behind; }

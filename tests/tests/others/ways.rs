@@ -3,9 +3,12 @@
 use milter_tests::address::Address;
 use milter_tests::mail::Mail;
 use milter_tests::mta::{Config, Kind, Mta};
+use milter_tests::others::HOST;
 use milter_tests::sink::{Delivered, Sink};
 use milter_tests::smtp;
-use milter_tower::testing::{self, Delivery, Fate, MockMta, MtaProfile};
+use milter_tower::MacroStage;
+use milter_tower::client::{self, Client, Connection, Fate, Outcome};
+use milter_tower::testing::{MockMta, MtaProfile};
 use tokio::runtime::Runtime;
 
 /// What became of a mail.
@@ -71,19 +74,11 @@ impl Mock {
 
 impl Way for Mock {
     fn send(&mut self, mail: &Mail) -> Seen {
-        let done = self.runtime.block_on(self.mta.deliver(as_testing(mail)));
+        let done = self.runtime.block_on(self.mta.deliver(of_client(mail)));
         self.last = done.to_string();
         assert_eq!(done.failures, [""; 0], "{done}");
         assert!(!matches!(done.fate, Fate::Failed(_)), "{done}");
-        Seen {
-            refused: done
-                .refused_recipients()
-                .map(|to| String::from_utf8_lossy(&to.address()).into_owned())
-                .collect(),
-            reply: done.reply().map(ToString::to_string),
-            held: done.quarantine().is_some(),
-            delivered: done.is_accepted().then(|| as_delivered(&done)),
-        }
+        as_seen(&done)
     }
 
     fn kind(&self) -> Kind {
@@ -95,9 +90,9 @@ impl Way for Mock {
     }
 }
 
-/// The same mail for the test kit, from this machine.
-pub(crate) fn as_testing(mail: &Mail) -> testing::Mail {
-    let mut it = testing::Mail::from_eml(mail.content())
+/// The same mail for the library, from this machine.
+pub(crate) fn of_client(mail: &Mail) -> client::Mail {
+    let mut it = client::Mail::from_eml(mail.content())
         .client_ip([127, 0, 0, 1])
         .client_name("localhost")
         .helo("client.example.org")
@@ -108,7 +103,19 @@ pub(crate) fn as_testing(mail: &Mail) -> testing::Mail {
     it
 }
 
-fn as_delivered(done: &Delivery) -> Delivered {
+fn as_seen(done: &Outcome) -> Seen {
+    Seen {
+        refused: done
+            .refused_recipients()
+            .map(|to| String::from_utf8_lossy(&to.address()).into_owned())
+            .collect(),
+        reply: done.reply().map(ToString::to_string),
+        held: done.quarantine().is_some(),
+        delivered: done.is_accepted().then(|| as_delivered(done)),
+    }
+}
+
+fn as_delivered(done: &Outcome) -> Delivered {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let message = &done.message;
     let mut content = Vec::new();
@@ -182,5 +189,58 @@ impl Way for Server {
 
     fn report(&self) -> String {
         self.mta.log()
+    }
+}
+
+/// A mail server in Rust on the library's own client before the milter. All mails are of one SMTP
+/// session.
+pub(crate) struct Called {
+    runtime: Runtime,
+    milter: Option<Connection>,
+    last: String,
+}
+
+impl Called {
+    pub(crate) fn new(milter: &Address) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        let client = Client::new(milter.to_string().parse().unwrap())
+            .macros(MacroStage::Connect, ["j", "{client_addr}"])
+            .macros(MacroStage::EndOfMessage, ["i"]);
+        let mut milter = runtime.block_on(client.connect()).unwrap();
+        for (name, value) in [("j", HOST), ("i", "4ZAbC1"), ("{client_addr}", "127.0.0.1")] {
+            milter.set_macro(name, value);
+        }
+        Self {
+            runtime,
+            milter: Some(milter),
+            last: String::new(),
+        }
+    }
+}
+
+impl Way for Called {
+    fn send(&mut self, mail: &Mail) -> Seen {
+        let milter = self.milter.as_mut().unwrap();
+        let done = self.runtime.block_on(milter.deliver(of_client(mail)));
+        self.last = done.to_string();
+        assert!(done.failure.is_none(), "{done}");
+        as_seen(&done)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Postfix
+    }
+
+    fn report(&self) -> String {
+        self.last.clone()
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        if let Some(milter) = self.milter.take() {
+            let _ = self.runtime.block_on(milter.quit());
+        }
     }
 }
