@@ -156,6 +156,15 @@ pub(super) fn command(
     Ok(command)
 }
 
+/// What it logs once it is of use, if that is later than when it listens.
+pub(super) fn ready(milter: Milter) -> &'static str {
+    match milter {
+        // Before it has found its daemon, every mail fails.
+        Milter::Clamav => "Probe for slot 1 returned: success",
+        _ => "",
+    }
+}
+
 /// Its log in a file, and the same host everywhere.
 fn preload(command: &mut Command) -> Result<(), String> {
     command.env("LD_PRELOAD", debian::shim()?);
@@ -193,7 +202,7 @@ fn clamav(dir: &Path, address: &Address) -> String {
     let dir = dir.display();
     format!(
         "Foreground yes\nLogFile {dir}/log\nClamdSocket unix:{dir}/clamd\nMilterSocket {address}\n\
-         TemporaryDirectory {dir}\nOnInfected Reject\nRejectMsg Infected by %v\nAddHeader Replace\n"
+         TemporaryDirectory {dir}\nLogVerbose yes\nOnInfected Reject\nRejectMsg Infected by %v\nAddHeader Replace\n"
     )
 }
 

@@ -100,12 +100,18 @@ impl Milter {
         let mut helpers = Vec::new();
         let command = milters::command(self, &program, dir.path(), &address, &mut helpers);
         let mut command = command.unwrap_or_else(|error| panic!("{self:?}: {error}"));
-        Some(Running {
+        let running = Running {
             milter: self,
             filter: Filter::start_command(command.env("MTA_LOG", dir.path().join("log")), &address),
             _helpers: helpers,
             dir,
-        })
+        };
+        let ready = milters::ready(self);
+        let waited = wait::until(&format!("{self:?} to be ready"), PATIENCE, || {
+            running.log().contains(ready).then_some(())
+        });
+        waited.unwrap_or_else(|error| panic!("{error}\n{}", running.log()));
+        Some(running)
     }
 }
 
@@ -150,23 +156,24 @@ impl Drop for Running {
     }
 }
 
-/// Whether the first DKIM signature of a message verifies, as Python's dkim sees it: written by
+/// Whether the first DKIM signatures of messages verify, as Python's dkim sees it: written by
 /// others, and told the bytes of the message, not what a milter is told of it.
 ///
 /// # Errors
 ///
-/// Says what is missing, or that it does not verify and why.
-pub fn verify_dkim(message: &[u8]) -> Result<(), String> {
+/// Says what is missing, or that one does not verify and why.
+pub fn verify_dkim(messages: &[&[u8]]) -> Result<(), String> {
     let dir = WorkDir::new()?;
-    let path = |name| dir.path().join(name);
-    write(&path("message"), message)?;
+    let path = |name: &str| dir.path().join(name);
     write(&path("verify.py"), include_str!("../../others/verify.py"))?;
     write(&path("keys"), milters::public_keys())?;
     let mut python = Command::new(find_program("python3", "python3")?);
-    python
-        .arg(path("verify.py"))
-        .arg(path("keys"))
-        .arg(path("message"));
+    python.arg(path("verify.py")).arg(path("keys"));
+    for (n, message) in messages.iter().enumerate() {
+        let file = path(&format!("message{n}"));
+        write(&file, message)?;
+        python.arg(file);
+    }
     run(&mut python, &path("log"))
 }
 

@@ -5,7 +5,7 @@ use milter_tests::mail::Mail;
 use milter_tests::mta::{Config, Kind, Mta};
 use milter_tests::others::HOST;
 use milter_tests::sink::{Delivered, Sink};
-use milter_tests::smtp;
+use milter_tests::smtp::{self, Transcript};
 use milter_tower::MacroStage;
 use milter_tower::client::{self, Client, Connection, Fate, Outcome};
 use milter_tower::testing::{MockMta, MtaProfile};
@@ -146,6 +146,9 @@ fn as_delivered(done: &Outcome) -> Delivered {
 pub(crate) struct Server {
     mta: Mta,
     sink: Sink,
+    /// The SMTP session, where all mails share one.
+    session: Option<smtp::Client>,
+    shared: bool,
 }
 
 impl Server {
@@ -156,16 +159,56 @@ impl Server {
             ..Config::default()
         };
         let mta = Mta::start(kind, sink.port(), &config).unwrap_or_else(|error| panic!("{error}"));
-        Self { mta, sink }
+        Self {
+            mta,
+            sink,
+            session: None,
+            shared: false,
+        }
+    }
+
+    /// Sends all mails in one SMTP session.
+    pub(crate) fn in_one_session(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.mta.port()
+    }
+
+    /// Waits until all is delivered.
+    pub(crate) fn delivered(&self) -> Vec<Delivered> {
+        self.mta.idle().unwrap_or_else(|error| panic!("{error}"));
+        self.sink.take_all()
+    }
+
+    fn say(&mut self, mail: &Mail) -> Transcript {
+        if !self.shared {
+            return smtp::send(self.mta.port(), mail);
+        }
+        let mut client = self.session.take().unwrap_or_else(|| {
+            let (mut client, _) = smtp::Client::connect(self.mta.port()).unwrap();
+            client.command("EHLO client.example.org").unwrap();
+            client
+        });
+        let said = client.deliver(mail);
+        if !said.closed {
+            client.command("RSET").unwrap();
+            self.session = Some(client);
+        }
+        said
     }
 }
 
 impl Way for Server {
     fn send(&mut self, mail: &Mail) -> Seen {
-        let smtp = smtp::send(self.mta.port(), mail);
-        self.mta.idle().unwrap_or_else(|error| panic!("{error}"));
+        let smtp = self.say(mail);
+        let mut delivered = self.delivered();
         let held = !self.mta.held().is_empty();
-        self.mta.purge();
+        if held {
+            self.mta.purge();
+        }
         let refused = mail
             .recipient_paths()
             .zip(&smtp.rcpt)
@@ -173,7 +216,6 @@ impl Way for Server {
             .map(|(path, _)| path.to_owned())
             .collect();
         let reply = smtp.last().filter(|reply| reply.code >= 400);
-        let mut delivered = self.sink.take_all();
         assert!(delivered.len() < 2, "{delivered:?}");
         Seen {
             refused,
