@@ -114,6 +114,7 @@ pub use crate::listener::{
 pub use crate::make::Cloned;
 pub use crate::message::{Message, blocking, message, message_streaming};
 pub use crate::progress::Progress;
+pub use crate::remote::{OnRemoteFailure, Remote, RemotePool};
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
 pub use crate::response_future::ResponseFuture;
@@ -130,6 +131,7 @@ pub mod chain;
 pub mod client;
 pub mod filter;
 pub mod guide;
+pub mod remote;
 pub mod router;
 pub mod verdict;
 

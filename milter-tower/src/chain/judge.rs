@@ -81,8 +81,7 @@ impl Live {
 impl Around<'_> {
     /// Logs a failure, and what is said for it.
     pub(super) fn log(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
-        if matches!(failure, Failure::Broken) {
-            // What broke it was logged.
+        if failure.was_logged() {
             return;
         }
         let (name, session) = (&*self.member.name, self.session);

@@ -29,10 +29,8 @@ pub(super) fn net(
     recipients: Option<&[Recipient]>,
 ) -> Result<Vec<Modification>, PlanError> {
     let mut net = Vec::new();
-    let with_headers = wanted
-        .iter()
-        .filter(|list| list.edits.iter().any(is_of_header));
-    let plans = with_headers.count() > 1 && wanted.iter().any(|list| list.edits.iter().any(counts));
+    let counted = || wanted.iter().any(|list| list.edits.iter().any(counts));
+    let plans = !changes_headers_once(wanted) && counted();
     match hold.filter(|_| plans) {
         Some(hold) => net.extend(hold.plan()?),
         None => {
@@ -61,6 +59,14 @@ pub(super) fn net(
     );
     net.extend(last(is_quarantine));
     Ok(net)
+}
+
+/// Whether one member changes headers at most.
+pub(super) fn changes_headers_once(wanted: &[Wanted]) -> bool {
+    let with_headers = wanted
+        .iter()
+        .filter(|list| list.edits.iter().any(is_of_header));
+    with_headers.count() <= 1
 }
 
 /// The additions and deletions of recipients that are left.

@@ -145,10 +145,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         &mut self,
         mut reader: impl AsyncRead + Unpin,
     ) -> Result<Answer, ClientError> {
-        let mut last = Answer::new(Stage::Body, Verdict::Continue);
-        if self.is_body_declined() {
-            return Ok(last);
+        if self.decided().is_some() || !self.agreement().delivers(Stage::Body) {
+            // Nothing is to be sent.
+            let nothing = Command::Body(Bytes::new());
+            return self.ask(Stage::Body, nothing).await;
         }
+        let mut last = Answer::new(Stage::Body, Verdict::Continue);
         while last.verdict == Verdict::Continue {
             let mut piece = BytesMut::with_capacity(Modification::MAX_BODY_CHUNK);
             while piece.len() < Modification::MAX_BODY_CHUNK {
@@ -241,9 +243,5 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             _ => None,
         };
         self.hear(stage).await
-    }
-
-    fn is_body_declined(&self) -> bool {
-        !self.agreement().delivers(Stage::Body) || self.decided().is_some()
     }
 }
