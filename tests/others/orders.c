@@ -94,7 +94,9 @@ static sfsistat on_negotiate(SMFICTX *context, unsigned long actions, unsigned l
         *want_steps |= steps & SMFIP_HDR_LEADSPC;
     *want2 = *want3 = 0;
     smfi_setsymlist(context, SMFIM_CONNECT, "j {client_addr} {daemon_name}");
-    smfi_setsymlist(context, SMFIM_EOM, "i");
+    /* Of the two Sendmail looks at the wrong one for the end of the message. */
+    smfi_setsymlist(context, SMFIM_EOM, "i {client_port}");
+    smfi_setsymlist(context, SMFIM_EOH, "i {client_port}");
     return SMFIS_CONTINUE;
 }
 

@@ -202,7 +202,8 @@ fn clamav(dir: &Path, address: &Address) -> String {
     let dir = dir.display();
     format!(
         "Foreground yes\nLogFile {dir}/log\nClamdSocket unix:{dir}/clamd\nMilterSocket {address}\n\
-         TemporaryDirectory {dir}\nLogVerbose yes\nOnInfected Reject\nRejectMsg Infected by %v\nAddHeader Replace\n"
+         TemporaryDirectory {dir}\nLogVerbose yes\n\
+         OnInfected Reject\nRejectMsg Infected by %v\nAddHeader Replace\n"
     )
 }
 

@@ -1,8 +1,12 @@
 //! Milters that no one here wrote (see `milter_tests::others`), each by the same cases on several
-//! ways: asked by the test kit's MTA, and behind a real Postfix and a real Sendmail.
+//! ways: asked by the test kit's MTA and by the client, behind a real Postfix and a real Sendmail, and
+//! there behind a proxy of ours and in a chain.
 
 mod cases;
 mod orders;
+mod remote;
+mod same;
+mod serving;
 mod ways;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,5 +96,7 @@ fn behind(kind: Kind) {
         on_each(|milter| Box::new(Server::start(kind, milter.address())));
     }
 }
+
+pub(crate) use on_both;
 
 on_both! { behind; }

@@ -78,6 +78,7 @@ pub(crate) fn newer(way: &mut dyn Way) {
         "trace X-Trace",
         "macro X-Client {client_addr}",
         "macro X-Id i",
+        "macro X-Port {client_port}",
     ]));
     let delivered = seen.delivered();
     let headers = delivered.headers();
@@ -93,6 +94,8 @@ pub(crate) fn newer(way: &mut dyn Way) {
     assert_eq!(delivered.header("X-Trace"), ["CHMRTLNBE"]);
     assert_eq!(delivered.header("X-Client"), ["127.0.0.1"]);
     assert_ne!(delivered.header("X-Id"), ["none"]);
+    // Asked for at the end alone.
+    assert_ne!(delivered.header("X-Port"), ["none"]);
 
     let seen = way.send(&ordered(&["reply 550 5.7.1 One|Two|Three"]));
     let said = seen.reply.as_deref().unwrap_or_default();

@@ -248,9 +248,14 @@ impl Called {
         let runtime = runtime.enable_all().build().unwrap();
         let client = Client::new(milter.to_string().parse().unwrap())
             .macros(MacroStage::Connect, ["j", "{client_addr}"])
-            .macros(MacroStage::EndOfMessage, ["i"]);
+            .macros(MacroStage::EndOfMessage, ["i", "{client_port}"]);
         let mut milter = runtime.block_on(client.connect()).unwrap();
-        for (name, value) in [("j", HOST), ("i", "4ZAbC1"), ("{client_addr}", "127.0.0.1")] {
+        for (name, value) in [
+            ("j", HOST),
+            ("i", "4ZAbC1"),
+            ("{client_port}", "50025"),
+            ("{client_addr}", "127.0.0.1"),
+        ] {
             milter.set_macro(name, value);
         }
         Self {
