@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
@@ -11,6 +11,7 @@ const PROGRAMS: [&str; 7] = [
     env!("CARGO_BIN_EXE_stack"),
     env!("CARGO_BIN_EXE_stamp"),
     env!("CARGO_BIN_EXE_hello"),
+    env!("CARGO_BIN_EXE_proxy"),
 ];
 
 /// Runs a program that ends by itself.
@@ -52,6 +53,8 @@ fn a_wrong_command_line_is_told_as_such() {
         ),
         (PROGRAMS[2], &["--text", "x", "--max-size", "0"]),
         (PROGRAMS[5], &["--name", "X Bad:"]),
+        (PROGRAMS[7], &[]),
+        (PROGRAMS[7], &["--to", "localhost"]),
     ] {
         let (code, said) = run(program, args);
         assert_eq!(code, Some(2), "{program} {args:?}: {said}");

@@ -156,15 +156,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             return Ok(());
         }
         for piece in Modification::body_chunks(mail.content()) {
-            let Some(answer) = self.put(Command::Body(piece)).await? else {
-                continue;
-            };
-            let skips = answer.verdict == Verdict::Skip;
-            if !letter.take(answer, None) {
+            // After a skip they are not sent.
+            if !self.step(letter, Command::Body(piece)).await? {
                 return Ok(());
-            }
-            if skips {
-                break;
             }
         }
         self.know(mail, MacroStage::EndOfMessage);

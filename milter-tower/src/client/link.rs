@@ -359,3 +359,25 @@ impl<IO> fmt::Debug for Link<IO> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Also if no reply had to be waited for, so that no timer was looked at.
+    #[tokio::test(start_paused = true)]
+    async fn c76_what_is_not_final_restarts_the_time_for_a_frame_alone() {
+        let times = Timeouts::postfix().end_of_message(Duration::from_secs(500));
+        let start = Instant::now();
+        let mut wait = Wait::new(Timeout::EndOfMessage, &times);
+        tokio::time::advance(Duration::from_secs(200)).await;
+        wait.go_on(&times).unwrap();
+        assert_eq!(wait.frame, start + Duration::from_secs(500));
+        assert_eq!(wait.total, Some(start + Duration::from_secs(500)));
+        tokio::time::advance(Duration::from_secs(300)).await;
+        let failure = Failure::Timeout(Timeout::EndOfMessage);
+        assert_eq!(wait.go_on(&times), Err(failure));
+    }
+}

@@ -15,6 +15,8 @@
 //! | know how much of everything is taken | [Limits](limits) |
 //! | put something around a filter | [Layers](layers) |
 //! | run several filters in one process | [`chain`](crate::chain) |
+//! | use a filter in another process, or several of one job | [Filters elsewhere](elsewhere) |
+//! | ask filters, from a mail server in Rust | [Calling milters](calling) |
 //! | move a filter from libmilter, pymilter or go-milter | [Porting](porting) |
 //!
 //! The pages can be read in this order, and each also by itself. Their examples are tests of this
@@ -76,6 +78,11 @@ pub mod limits {}
 
 #[doc = include_str!("layers.md")]
 pub mod layers {}
+
+#[doc = include_str!("elsewhere.md")]
+pub mod elsewhere {}
+#[doc = include_str!("calling.md")]
+pub mod calling {}
 
 #[doc = include_str!("porting.md")]
 pub mod porting {}

@@ -78,14 +78,12 @@ impl Target {
     /// The backend cannot be reached, does not agree, or does not answer in time.
     pub async fn connect(&self, address: &Address) -> Result<Connection, ClientError> {
         let client = self.client(address.clone());
-        match timeout_at(self.deadline, client.connect()).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "it takes too long");
-                let kind = ClientErrorKind::Connect(error);
-                Err(ClientError::new(&Arc::from(client.name()), None, kind))
-            }
-        }
+        let connected = timeout_at(self.deadline, client.connect()).await;
+        connected.unwrap_or_else(|_| {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "it takes too long");
+            let kind = ClientErrorKind::Connect(error);
+            Err(ClientError::new(&Arc::from(client.name()), None, kind))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use milter_core::client::{Failure, Heard};
+use milter_core::client::{Answer, Failure, Heard};
 use milter_core::{Stage, Verdict};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
@@ -36,6 +36,21 @@ enum Kind<C: Connector> {
 
 /// What opens connections. That is rare.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Response, RemoteError>> + Send>>;
+
+impl<C: Connector> Kind<C> {
+    /// Goes on with another backend.
+    fn open_another(&mut self) {
+        if let Self::Asks(asks) = std::mem::replace(self, Self::Done(None)) {
+            let Asks {
+                lent,
+                request,
+                stage,
+                ..
+            } = asks;
+            *self = Self::Opens(Box::pin(replace(lent, request, stage)));
+        }
+    }
+}
 
 impl<C: Connector> RemoteFuture<C> {
     pub(super) const fn done(answer: Result<Response, RemoteError>) -> Self {
@@ -69,23 +84,14 @@ impl<C: Connector> Future for RemoteFuture<C> {
                 }
                 Kind::Writes(writes) => ready!(writes.poll(cx)),
                 Kind::Opens(opening) => ready!(opening.as_mut().poll(cx)),
-                Kind::Asks(asks) => match ready!(asks.poll(cx)) {
-                    Ok(answer) => answer,
-                    Err(Lost) => {
-                        let Kind::Asks(asks) = std::mem::replace(&mut self.0, Kind::Done(None))
-                        else {
-                            continue;
-                        };
-                        let Asks {
-                            lent,
-                            request,
-                            stage,
-                            ..
-                        } = asks;
-                        self.0 = Kind::Opens(Box::pin(replace(lent, request, stage)));
+                Kind::Asks(asks) => {
+                    if let Ok(answer) = ready!(asks.poll(cx)) {
+                        answer
+                    } else {
+                        self.0.open_another();
                         continue;
                     }
-                },
+                }
             };
             // What was lent is given back before the answer is.
             self.0 = Kind::Done(None);
@@ -203,7 +209,7 @@ impl<C: Connector> Asks<C> {
                         break RemoteErrorKind::Failed(failure);
                     }
                     self.lent.done();
-                    return Poll::Ready(Ok(Ok(self.lent.answered(&self.request, answer))));
+                    return Poll::Ready(Ok(Ok(pass_on(&self.request, answer))));
                 }
                 Some(Ok(Heard::Progress)) => {
                     if let Event::EndOfMessage(progress) = self.request.event() {
@@ -291,4 +297,20 @@ impl<C: Connector> Writes<C> {
             (_, None) => Ok(Response::proceed()),
         })
     }
+}
+
+/// The backend's answer, as the MTA is told it.
+fn pass_on(request: &Request, answer: Answer) -> Response {
+    let agreed = request.session().agreement();
+    let verdict = match answer.verdict {
+        // The session with the backend keeps in mind that it wants no more of it (Q9). The MTA is
+        // told only where that was agreed on.
+        Verdict::Skip
+            if answer.stage != Stage::Body || agreed.is_some_and(|agreed| !agreed.skip()) =>
+        {
+            Verdict::Continue
+        }
+        verdict => verdict,
+    };
+    Response::sent(verdict, answer.edits)
 }

@@ -1,4 +1,70 @@
 //! Filters in other processes, as services.
+//!
+//! A [`Remote`] is a milter at some address, whatever it is written in, as one more
+//! `Service<Request>`: in a [`Chain`](crate::Chain), behind layers, or alone behind
+//! [`serve`](crate::serve), which makes a proxy of it. The guide tells how it is used:
+//! [filters elsewhere](crate::guide::elsewhere).
+//!
+//! ```no_run
+//! use milter_tower::{Chain, Remote, Router, SmtpReply, serve};
+//! # use milter_tower::{Address, BoxError, Recipient};
+//!
+//! # async fn example() -> Result<(), BoxError> {
+//! let no_root = Router::new().on_rcpt(async |to: Recipient| {
+//!     to.is("root@example.org").then(|| SmtpReply::reject("Not by mail"))
+//! });
+//! let filter = Chain::new()
+//!     .with("no root", no_root)
+//!     .with("dkim", Remote::new("inet:8891@127.0.0.1".parse()?));
+//! let listener = "inet:10025@127.0.0.1".parse::<Address>()?.bind().await?;
+//! serve(listener, filter).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A connection with a backend
+//!
+//! It is opened when the MTA negotiates, by a [connector](Connector), and belongs to that one
+//! connection with the MTA. The backend is offered what the MTA offers, and what it asks for is
+//! asked of the MTA: events, replies, actions, abilities, macros by name, sizes of frames. From then
+//! on it is told what the MTA tells, with the macros of each stage, and what it answers is passed
+//! on: verdicts in its own words, modifications in the order in which they came, and at the end of
+//! the message that it is still at work. Nobody waits for a step without a reply: it is written
+//! together with what comes next.
+//!
+//! What an MTA could not bear does not pass: a skip outside the body, or one that was not agreed on,
+//! is kept in mind here, and the MTA is told to go on.
+//!
+//! # Its end
+//!
+//! | what happens | what the backend is told |
+//! | --- | --- |
+//! | a message ends that it saw and did not decide | `A`, at once |
+//! | the MTA's connection ends | `Q` |
+//! | the MTA keeps its connection for another session | `Q`, and a new connection is opened; or `K`, where [asked for](Remote::quit_new_connection) |
+//! | a call is dropped in its middle | nothing: it is out of step, and its connection is closed |
+//!
+//! # When it is lost
+//!
+//! Between two messages another one takes its place: a new connection, negotiated by the same offer,
+//! that is shown the client and its HELO with their macros. What it asks for must be within what was
+//! agreed on with the MTA; what it says of the client holds for the mail that follows. Within a
+//! message that message fails, as [`OnRemoteFailure`] says, and the next one gets a new connection.
+//! A backend that says what it was not asked is lost, too.
+//!
+//! The server's own time-outs hold in any case ([`Request::deadline`]); those of a
+//! `Remote` can be shorter.
+//!
+//! # Connectors
+//!
+//! What opens connections is a `Service<Target>`, made for each session by `Clone`: [`Dial`] for one
+//! address, [`Pool`] for several, or a function. Layers of tower's go around it, and apply where a
+//! session begins, never at an event: `retry`, `timeout`, a concurrency limit, and the
+//! [`CircuitBreaker`] of this module.
+//!
+//! tower's `balance` is not used by the pool. It is one service that all have to share by a task and
+//! a channel, takes an endpoint out when that is not ready, and does not know when a session ends;
+//! what is needed here is a choice among a few addresses, and a number for each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +101,25 @@ use self::future::{Asks, Lent, Writes};
 use self::open::negotiate;
 use self::state::{Next, State};
 
-/// A filter in another process, as a service.
+/// A filter in another process, as a service: see the [module](self).
+///
+/// A clone is a fresh instance for another connection with an MTA: it has the same settings and no
+/// connection of its own yet.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use milter_tower::{Address, OnFailure, Remote, serve};
+///
+/// # async fn example() -> Result<(), milter_tower::BoxError> {
+/// // A proxy.
+/// let remote = Remote::new("unix:/run/opendkim/opendkim.sock".parse()?)
+///     .connect_timeout(Duration::from_secs(2))
+///     .on_failure(OnFailure::TempFail);
+/// let listener = "inet:10025@127.0.0.1".parse::<Address>()?.bind().await?;
+/// serve(listener, remote).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Remote<C: Connector = Dial> {
     connector: C,
     settings: Arc<Settings>,

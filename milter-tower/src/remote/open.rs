@@ -105,12 +105,12 @@ fn open<C: Connector>(
 /// Opens a backend for the rest of a session, and shows it who the client is. Why there is none,
 /// and for how long.
 async fn introduce<C: Connector>(
-    state: &mut State<C>,
+    own: &mut State<C>,
     request: &Request,
     stage: Stage,
 ) -> Result<(), (RemoteErrorKind, Down)> {
     let for_message = |kind| (kind, Down::Message);
-    let mut backend = open(state, request).await.map_err(for_message)?;
+    let mut backend = open(own, request).await.map_err(for_message)?;
     let agreed = request.session().agreement();
     if agreed.is_some_and(|agreed| !fits(agreed, backend.agreement())) {
         // Nobody waits for its going.
@@ -124,7 +124,7 @@ async fn introduce<C: Connector>(
         return Err((RemoteErrorKind::Unfit, Down::ForGood));
     }
     debug!(backend = backend.name(), at = %stage, "a backend takes the place of another");
-    state.put(backend);
+    own.put(backend);
     let session = request.session();
     let client = session.connect().map(Event::Connect);
     let greeting = session.greeting().map(Event::Helo);
@@ -135,13 +135,11 @@ async fn introduce<C: Connector>(
         if of > stage {
             break;
         }
-        let verdict = show(state, &event, request, of)
-            .await
-            .map_err(for_message)?;
+        let verdict = show(own, &event, request, of).await.map_err(for_message)?;
         if !matches!(verdict, Verdict::Continue | Verdict::Skip) {
             // The MTA has its answer; what the backend thinks of the client now holds for what
             // comes.
-            state.standing = Some(verdict);
+            own.standing = Some(verdict);
             break;
         }
     }
@@ -149,20 +147,20 @@ async fn introduce<C: Connector>(
 }
 
 /// Whether a backend that agreed to this can work under what was agreed on with the MTA.
-fn fits(agreed: &Agreement, own: &Agreement) -> bool {
+fn fits(agreed: &Agreement, theirs: &Agreement) -> bool {
     // Which headers have their space is said by neither them nor its modifications.
-    agreed.serves(&own.needs()) && agreed.leading_space() == own.leading_space()
+    agreed.serves(&theirs.needs()) && agreed.leading_space() == theirs.leading_space()
 }
 
 /// Shows a backend what it was not there for. What it says.
 async fn show<C: Connector>(
-    state: &mut State<C>,
+    own: &mut State<C>,
     event: &Event,
     request: &Request,
     stage: Stage,
 ) -> Result<Verdict, RemoteErrorKind> {
-    state.tell(event, request, stage)?;
-    let Some(link) = state.backend.as_mut().map(Connection::link) else {
+    own.tell(event, request, stage)?;
+    let Some(link) = own.backend.as_mut().map(Connection::link) else {
         return Err(RemoteErrorKind::Failed(Failure::ConnectionLost));
     };
     let deadline = Instant::from_std(request.deadline().instant());

@@ -29,13 +29,11 @@ use crate::{Address, Stream};
 /// Filters at several addresses that all do one job, as one service.
 ///
 /// Each session gets one of them: of two taken by chance the one with fewer sessions. One that
-/// cannot be reached is passed over, and after a few failures [left alone](CircuitBreaker) for a
+/// cannot be reached is passed over, and after a few failures [left alone](super::CircuitBreaker) for a
 /// while; the session goes to another within the time that there is to connect. A session stays with
 /// its backend, unless that is lost between two messages: then any other takes its place.
 ///
 /// It is a [`Remote`] with a [`Pool`] for its connector.
-///
-/// [`CircuitBreaker`]: super::CircuitBreaker
 ///
 /// ```
 /// use milter_tower::RemotePool;
@@ -139,19 +137,26 @@ impl Pool {
     /// When an address is left alone, and for how long. What was known of the addresses is
     /// forgotten.
     #[must_use]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "it is given as all settings are"
+    )]
     pub fn circuit_breaker(self, circuit: CircuitBreakerLayer) -> Self {
         let addresses = self.0.backends.iter().map(|backend| &backend.address);
         Self::build(addresses.cloned(), &circuit)
     }
 
     fn build(addresses: impl IntoIterator<Item = Address>, settings: &CircuitBreakerLayer) -> Self {
-        let backends = addresses.into_iter().map(|address| Backend {
-            circuit: Circuit::new(settings.clone().name(address.to_string())),
-            address,
-            sessions: Arc::default(),
-        });
+        let mut backends = Vec::new();
+        for address in addresses {
+            backends.push(Backend {
+                circuit: Circuit::new(settings.clone().name(address.to_string())),
+                address,
+                sessions: Arc::default(),
+            });
+        }
         Self(Arc::new(Shared {
-            backends: backends.collect(),
+            backends,
             random: RandomState::new(),
             choices: AtomicU64::new(0),
         }))

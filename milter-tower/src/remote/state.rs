@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milter_core::client::{Answer, Failure, SendError};
+use milter_core::client::{Failure, SendError};
 use milter_core::{Command, Connect, Modification, Offer, Stage, Verdict};
 use tracing::debug;
 
@@ -190,22 +190,6 @@ impl<C: Connector> State<C> {
             Some(verdict) => stand(verdict, stage, request),
             None => Response::proceed(),
         }
-    }
-
-    /// The backend's answer, as it is passed on.
-    pub(super) fn answered(&self, request: &Request, answer: Answer) -> Response {
-        let agreed = request.session().agreement();
-        let verdict = match answer.verdict {
-            // The session with the backend keeps in mind that it wants no more of it (Q9). The MTA
-            // is told only where that was agreed on.
-            Verdict::Skip
-                if answer.stage != Stage::Body || agreed.is_some_and(|agreed| !agreed.skip()) =>
-            {
-                Verdict::Continue
-            }
-            verdict => verdict,
-        };
-        Response::sent(verdict, answer.edits)
     }
 
     /// The backend is of no more use. What is said for it.

@@ -19,6 +19,8 @@ pub(crate) enum Act {
     Go,
     Say(Vec<Reply>),
     Bytes(&'static [u8]),
+    /// The same as its last word.
+    Last(&'static [u8]),
     /// Says nothing, and reads no more.
     Hang,
     Die,
@@ -98,6 +100,10 @@ async fn serve(io: DuplexStream, trace: Trace, needs: Needs, mut act: impl FnMut
             (Act::Bytes(bytes), _) => {
                 framed.get_mut().write_all(bytes).await.expect("sent");
                 vec![]
+            }
+            (Act::Last(bytes), _) => {
+                framed.get_mut().write_all(bytes).await.expect("sent");
+                return;
             }
             (Act::Hang, _) => std::future::pending().await,
             (Act::Die, _) => return,

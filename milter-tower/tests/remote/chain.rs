@@ -110,7 +110,7 @@ async fn the_members_policy_holds() {
 
 /// Each gets the macros that it asked for, and no others.
 #[tokio::test]
-async fn macros_are_those_that_each_asked_for() {
+async fn c94_macros_are_those_that_each_asked_for() {
     let asks = |name: &'static str| Needs::all().macros_exact(MacroStage::Mail, [name]);
     let (one, other) = (
         Backend::going_on(asks("{mail_host}")),

@@ -159,7 +159,7 @@ fn headers() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_fails_at_each_stage() {
+async fn c77_c83_a_backend_fails_at_each_stage() {
     for how in HOW {
         for stage in STAGES {
             let backend = failing(Needs::all(), how, stage);

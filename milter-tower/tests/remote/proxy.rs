@@ -58,7 +58,7 @@ fn mails() -> [Mail; 2] {
         .header("X-Old", "one")
         .header("X-Old", "two")
         .header("X-Old", "three")
-        .body(["line\r\n"; 30_000].concat());
+        .body("line\r\n".repeat(30_000));
     let second = Mail::new()
         .from("")
         .to("d@example.net")
@@ -156,11 +156,7 @@ fn edits() -> Vec<Reply> {
         Reply::Modify(Modification::insert_header(0, "X-Top", "first").unwrap()),
         Reply::Progress,
     ];
-    for piece in [
-        ["a"; 50_000].concat(),
-        ["b"; 60_000].concat(),
-        "end\r\n".into(),
-    ] {
+    for piece in ["a".repeat(50_000), "b".repeat(60_000), "end\r\n".into()] {
         edits.push(Reply::Modify(Modification::replace_body(piece)));
     }
     edits.extend(
@@ -283,7 +279,7 @@ async fn progress_reaches_the_mta() {
 }
 
 #[tokio::test]
-async fn steps_without_replies_are_told_in_order() {
+async fn c26_steps_without_replies_are_told_in_order() {
     let backend = Backend::going_on(silent());
     let (mut mta, run) = crate::common::start(backend.remote());
     mta.negotiate().await;
