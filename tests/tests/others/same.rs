@@ -1,14 +1,14 @@
-//! What goes through our proxy is delivered as without it, byte for byte, but for what differs from
+//! What goes through the program `proxy` is delivered as without it, byte for byte, but for what differs from
 //! one second to the next and from one message to the next.
 
+use milter_tests::address::Address;
 use milter_tests::mail::{self, Mail};
 use milter_tests::mta::{self, Kind};
 use milter_tests::others::{EICAR, GTUBE, GTUBE_MARKED, UNSOLICITED};
+use milter_tests::process::Filter;
 use milter_tests::sink::Delivered;
 
 use crate::cases::to_be_signed;
-use crate::remote::remote;
-use crate::serving::Serving;
 use crate::ways::{Server, Way};
 use crate::{on_both, with_each};
 
@@ -19,7 +19,8 @@ fn through_the_proxy(kind: Kind) {
         return;
     }
     with_each(|milter, running| {
-        let proxy = Serving::start(remote(running));
+        let to = running.address().to_string();
+        let proxy = Filter::start("proxy", &Address::free_tcp(), &["--to", &to]);
         let server = |milter| Server::start(kind, milter).in_one_session();
         let (mut direct, mut proxied) = (server(running.address()), server(proxy.address()));
         for (n, mail) in mails().iter().enumerate() {
