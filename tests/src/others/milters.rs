@@ -15,7 +15,7 @@ use crate::mta::{find_program, run, write};
 const OPENDKIM: &str = "libopendkim11 librbl1 libvbr2 libopendbx1 libmemcached11 liblua5.3-0 \
                         libunbound8 libdb5.3 libldap-2.5-0 libbsd0 libmilter1.0.1";
 const OPENDMARC: &str = "libopendmarc2 libbsd0 libmilter1.0.1";
-const CLAMAV: &str = "libclamav12 libcurl4 libncurses6 libmilter1.0.1";
+const CLAMAV: &str = "libclamav12 libcurl4 libncurses6 libsystemd0 libmilter1.0.1";
 const SPAMASS: &str = "libmilter1.0.1 libstdc++6";
 const RSPAMD: &str = "libglib2.0-0 libhyperscan5 libicu72 libluajit-5.1-2 libpcre2-8-0 libsodium23 \
                       libsqlite3-0 libunwind8";

@@ -15,13 +15,23 @@ use crate::{on_both, with_each};
 on_both! { through_the_proxy; }
 
 fn through_the_proxy(kind: Kind) {
+    is_the_same(kind, &[]);
+}
+
+/// What an old mail server offers gets to the milter, also to rspamd, which goes away then.
+#[test]
+fn through_the_proxy_in_version_2() {
+    is_the_same(Kind::Postfix, &["milter_protocol = 2"]);
+}
+
+fn is_the_same(kind: Kind, lines: &[&str]) {
     if !mta::require(kind) {
         return;
     }
     with_each(|milter, running| {
         let to = running.address().to_string();
         let proxy = Filter::start("proxy", &Address::free_tcp(), &["--to", &to]);
-        let server = |milter| Server::start(kind, milter).in_one_session();
+        let server = |milter| Server::configured(kind, milter, lines).in_one_session();
         let (mut direct, mut proxied) = (server(running.address()), server(proxy.address()));
         for (n, mail) in mails().iter().enumerate() {
             let [wanted, got] = [direct.send(mail), proxied.send(mail)].map(|seen| {

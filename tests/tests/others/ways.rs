@@ -153,9 +153,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(kind: Kind, milter: &Address) -> Self {
+        Self::configured(kind, milter, &[])
+    }
+
+    /// One with these lines in its configuration.
+    pub(crate) fn configured(kind: Kind, milter: &Address, lines: &[&str]) -> Self {
         let sink = Sink::start().unwrap();
         let config = Config {
             milters: vec![milter.clone()],
+            extra: lines.iter().map(ToString::to_string).collect(),
             ..Config::default()
         };
         let mta = Mta::start(kind, sink.port(), &config).unwrap_or_else(|error| panic!("{error}"));
