@@ -1,7 +1,7 @@
 //! Opening backends: at the negotiation, and in the place of one that was lost.
 
-use milter_core::client::{Answer, Failure, Heard};
-use milter_core::{Agreement, Needs, Offer, Stage, Verdict};
+use milter_core::client::Failure;
+use milter_core::{Agreement, Needs, Offer, Stage};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -135,13 +135,7 @@ async fn introduce<C: Connector>(
         if of > stage {
             break;
         }
-        let verdict = show(own, &event, request, of).await.map_err(for_message)?;
-        if !matches!(verdict, Verdict::Continue | Verdict::Skip) {
-            // The MTA has its answer; what the backend thinks of the client now holds for what
-            // comes.
-            own.standing = Some(verdict);
-            break;
-        }
+        show(own, &event, request, of).await.map_err(for_message)?;
     }
     Ok(())
 }
@@ -152,26 +146,23 @@ fn fits(agreed: &Agreement, theirs: &Agreement) -> bool {
     agreed.serves(&theirs.needs()) && agreed.leading_space() == theirs.leading_space()
 }
 
-/// Shows a backend what it was not there for. What it says.
+/// Shows a backend what it was not there for.
+///
+/// The MTA has its answer to that; a verdict that the backend has on the client now holds for what
+/// comes, which the session with the backend keeps in mind.
 async fn show<C: Connector>(
     own: &mut State<C>,
     event: &Event,
     request: &Request,
     stage: Stage,
-) -> Result<Verdict, RemoteErrorKind> {
+) -> Result<(), RemoteErrorKind> {
     own.tell(event, request, stage)?;
     let Some(link) = own.backend.as_mut().map(Connection::link) else {
         return Err(RemoteErrorKind::Failed(Failure::ConnectionLost));
     };
     let deadline = Instant::from_std(request.deadline().instant());
-    loop {
-        let heard = timeout_at(deadline, std::future::poll_fn(|cx| link.poll_hear(cx))).await;
-        match heard {
-            Ok(Some(Ok(Heard::Answer(Answer { verdict, .. })))) => return Ok(verdict),
-            Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(failure))) => return Err(RemoteErrorKind::Failed(failure)),
-            Ok(None) => return Ok(Verdict::Continue),
-            Err(_) => return Err(RemoteErrorKind::Deadline),
-        }
+    match timeout_at(deadline, link.hear(|_| ())).await {
+        Ok(heard) => heard.map(|_| ()).map_err(RemoteErrorKind::Failed),
+        Err(_) => Err(RemoteErrorKind::Deadline),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{Failure, SendError};
-use milter_core::{Command, Connect, Modification, Offer, Stage, Verdict};
+use milter_core::{Command, Connect, Modification, Offer, Stage};
 use tracing::debug;
 
 use super::Settings;
@@ -27,8 +27,6 @@ pub(super) struct State<C: Connector> {
     /// Something of a message was to be asked.
     pub(super) in_message: bool,
     pub(super) down: Option<Down>,
-    /// What a backend said of the client when it took the place of another.
-    pub(super) standing: Option<Verdict>,
 }
 
 /// For how long no backend is asked.
@@ -94,7 +92,6 @@ impl<C: Connector> State<C> {
             told: Told::default(),
             in_message: false,
             down: None,
-            standing: None,
         }
     }
 
@@ -110,9 +107,6 @@ impl<C: Connector> State<C> {
         if self.down.is_some() {
             let error = RemoteError::new(None, RemoteErrorKind::Repeated);
             return Next::Answer(self.settings.on_failure.answer(error, request));
-        }
-        if let Some(verdict) = &self.standing {
-            return Next::Answer(Ok(stand(verdict, stage, request)));
         }
         match self.tell(request.event(), request, stage) {
             Ok(rest) => self.next(request, stage, rest),
@@ -237,9 +231,8 @@ impl<C: Connector> State<C> {
     /// The SMTP session ends. Whether there is something to be written, and whether the connection
     /// with the backend ends with that.
     pub(super) fn end_session(&mut self, is_last: bool) -> (bool, bool) {
-        let keeps = self.settings.quit_new_connection && !is_last && self.standing.is_none();
+        let keeps = self.settings.quit_new_connection && !is_last;
         self.in_message = false;
-        self.standing = None;
         self.down = self.down.filter(|down| *down == Down::ForGood && !is_last);
         let Some(link) = self.backend.as_mut().map(Connection::link) else {
             return (false, false);

@@ -270,3 +270,36 @@ async fn a_deadline_names_the_backend() {
     assert!(done.failures[0].contains("backend"), "{done}");
     assert!(done.failures[0].contains("deadline"), "{done}");
 }
+
+/// A layer drops the call, and the server knows nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_a_layer_drops_fails_that_message_alone() {
+    let late = Duration::from_secs(3);
+    for stage in STAGES {
+        let backend = Backend::new(Needs::all(), move |number, command| {
+            if number == 1 && is_at(command, stage) {
+                return Act::SayLater(late, vec![Reply::Accept]);
+            }
+            Act::Go
+        });
+        let filter = tower::ServiceBuilder::new()
+            .timeout(Duration::from_secs(2))
+            .service(backend.remote());
+        let mut mta = MockMta::postfix(filter);
+        let mut session = mta.open().await;
+        let first = session.deliver(mail()).await;
+        assert_eq!(first.reply().unwrap().code(), 451, "{stage}: {first}");
+        if stage > Stage::Helo {
+            let next = session.deliver(mail()).await;
+            assert!(
+                next.is_accepted() && next.failures.is_empty(),
+                "{stage}: {next}"
+            );
+            assert_eq!(backend.connections(), 2, "{stage}");
+        }
+        session.quit().await;
+        tokio::time::sleep(late).await;
+        assert_eq!(backend.open().await, 0, "{stage}");
+        assert!(!backend.letters(1).contains(['A', 'Q']), "{stage}");
+    }
+}
