@@ -55,6 +55,8 @@ my %callbacks = (
         push @$orders, $value if lc $name eq 'x-do';
         return SMFIS_CONTINUE;
     },
+    # Else it would not be shown the body.
+    body => sub { return SMFIS_CONTINUE; },
     eom => sub {
         my ($context) = @_;
         for my $order (@$orders) {

@@ -39,9 +39,9 @@ pub(crate) fn to_be_signed() -> Mail {
         .body("Hello Bob,\r\n\r\n.dots\r\n..and  spaces \r\n\r\n\r\n")
 }
 
-/// opendkim asks for leading spaces, inserts its signature at index 1 (0 under MTAs that it takes
-/// for others than Sendmail), and signs by the rules `simple`: one byte that is not as it was shown
-/// breaks it.
+/// opendkim asks for leading spaces and inserts its signature. It signs by the rules `simple`: one
+/// byte that is not as it was shown breaks it. HELO, DATA and unknown commands it declines, and it
+/// may skip the rest of a body.
 fn signs(way: &mut dyn Way) {
     let seen = way.send(&to_be_signed());
     let delivered = seen.delivered();
@@ -103,7 +103,7 @@ fn verifies(way: &mut dyn Way) {
     assert!(found[0].contains("dkim=none"), "{found:?}");
 }
 
-/// opendmarc reads the results that a verifier before it added.
+/// opendmarc reads the results that a verifier before it added, and declines bodies.
 fn keeps_policies(way: &mut dyn Way) {
     let seen = way.send(&Mail::to_bob());
     let reply = seen.reply.as_deref().unwrap_or_default();
@@ -128,6 +128,7 @@ fn keeps_policies(way: &mut dyn Way) {
     assert!(found[0].contains("dmarc=none"), "{found:?}");
 }
 
+/// clamav-milter declines HELO and the end of headers. It replaces headers by deleting and adding.
 fn finds_viruses(way: &mut dyn Way) {
     let seen = way.send(&Mail::to_bob().header("X-Virus-Status: Infected, says the sender"));
     assert_eq!(seen.delivered().header("X-Virus-Status"), ["Clean"]);
@@ -141,7 +142,8 @@ fn finds_viruses(way: &mut dyn Way) {
     assert!(reply.contains("Infected by Test.Eicar"), "{seen:?}");
 }
 
-/// spamass-milter changes headers that are not there, which adds them, and replaces the body.
+/// spamass-milter changes headers that are not there, which adds them, and replaces the body. It sees
+/// all but DATA and unknown commands.
 fn marks_spam(way: &mut dyn Way) {
     let seen = way.send(&Mail::to_bob().header("X-Spam-Status: No, says the sender"));
     let status = seen.delivered().header("X-Spam-Status");
@@ -165,7 +167,8 @@ fn marks_spam(way: &mut dyn Way) {
     );
 }
 
-/// rspamd has a protocol engine of its own.
+/// rspamd has a protocol engine of its own, for version 6 alone: it goes away from an older offer. It
+/// asks for all actions and gives no reply before the end, not to recipients and bodies either.
 fn judges(way: &mut dyn Way) {
     let seen = way.send(&Mail::to_bob());
     assert!(seen.delivered().header("X-Spam-Status")[0].starts_with("No, score="));
