@@ -32,7 +32,8 @@
 //!
 //! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`](mod@message)
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
-//! All are services like the one above. The other way round, a mail server in Rust calls filters,
+//! All are services like the one above. So is a [`Remote`], a milter in another process, and a
+//! [`Chain`] of several filters. The other way round, a mail server in Rust calls filters,
 //! whoever wrote them, by [`client`].
 //!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].

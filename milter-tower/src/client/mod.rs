@@ -26,9 +26,9 @@
 //!
 //! A step with its macros is one write and, where a reply is due, one read. Steps that need no
 //! reply are collected, and written with the next one that does, or when there are 8 KiB of them.
-//! A step allocates nothing but the frame of its macros and the answer's own bytes; what is written
-//! is copied once, into the connection's buffer. The body that is read from a reader has a buffer of
-//! 64 KiB for each piece.
+//! A header or a piece of the body allocates nothing, a step with macros their frame; what is
+//! written is copied once, into the connection's buffer. A body that comes from a reader has a
+//! buffer of 64 KiB for each piece.
 //!
 //! # Bounds
 //!

@@ -49,10 +49,12 @@ impl From<OnFailure> for OnRemoteFailure {
 
 impl OnRemoteFailure {
     /// What is said at an event at which the backend failed, or to which it did not come any more.
+    /// The negotiation has no stage.
     pub(super) fn answer(
         &self,
         error: RemoteError,
         request: &Request,
+        stage: Option<Stage>,
     ) -> Result<Response, RemoteError> {
         let verdict = match self {
             Self::Fail => return Err(error),
@@ -60,9 +62,9 @@ impl OnRemoteFailure {
             Self::LeaveOut => Verdict::Continue,
         };
         if !error.is_repeated() {
-            log(&error, request, self);
+            log(&error, request, stage, self);
         }
-        Ok(match request.event().stage() {
+        Ok(match stage {
             Some(stage) => stand(&verdict, stage, request),
             None => Response::proceed(),
         })
@@ -89,14 +91,14 @@ pub(super) fn stand(verdict: &Verdict, stage: Stage, request: &Request) -> Respo
     }
 }
 
-fn log(error: &RemoteError, request: &Request, policy: &OnRemoteFailure) {
+fn log(error: &RemoteError, request: &Request, stage: Option<Stage>, policy: &OnRemoteFailure) {
     let session = request.session();
     let queue_id = session.queue_id().map(|id| id.to_string());
     warn!(
         connection = session.peer().connection_id(),
         queue_id = queue_id.as_deref().map(field::display),
         client = session.client().map(client_for_log).map(field::display),
-        at = request.event().stage().map_or("negotiate", Stage::name),
+        at = stage.map_or("negotiate", Stage::name),
         answer = policy.name(),
         error = error as &dyn std::error::Error,
         "the backend failed"

@@ -167,13 +167,17 @@ pub(super) struct Asks<C: Connector> {
 }
 
 impl<C: Connector> Asks<C> {
-    pub(super) const fn new(
+    pub(super) fn new(
         lent: Lent<C>,
-        request: Request,
+        mut request: Request,
         stage: Stage,
         rest: Bytes,
         may_replace: bool,
     ) -> Self {
+        if !may_replace && matches!(stage, Stage::Header | Stage::Body | Stage::Unknown) {
+            // It was told. What is kept of the server's buffer would have that read into another.
+            request = request.with_event(Event::EndOfHeaders);
+        }
         Self {
             lent,
             request,
@@ -229,7 +233,7 @@ impl<C: Connector> Asks<C> {
             }
         };
         self.lent.done();
-        Poll::Ready(Ok(self.lent.fail(wrong, &self.request)))
+        Poll::Ready(Ok(self.lent.fail(wrong, &self.request, Some(self.stage))))
     }
 
     /// A reply too many behind that to the end of a message: one of those before it came where none
@@ -290,8 +294,9 @@ impl<C: Connector> Writes<C> {
             self.lent.backend = None;
         }
         Poll::Ready(match (written, &self.event) {
-            (Err(failure), Some((request, _))) => {
-                self.lent.fail(NotTold::from(failure).into(), request)
+            (Err(failure), Some((request, stage))) => {
+                self.lent
+                    .fail(NotTold::from(failure).into(), request, Some(*stage))
             }
             (Ok(()), Some((request, stage))) => Ok(self.lent.unasked(request, *stage)),
             (_, None) => Ok(Response::proceed()),

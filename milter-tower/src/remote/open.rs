@@ -33,7 +33,7 @@ pub(super) async fn negotiate<C: Connector>(
         Err(kind) => {
             lent.down = Some(Down::UntilMessage);
             // One that comes back may want whatever is offered.
-            let answer = lent.fail(kind, &request)?;
+            let answer = lent.fail(kind, &request, None)?;
             Ok(answer.with_needs(Needs::all()))
         }
     }
@@ -52,7 +52,7 @@ pub(super) async fn replace<C: Connector>(
             Down::Message if !lent.in_message => Down::UntilMessage,
             down => down,
         });
-        return lent.fail(kind, &request);
+        return lent.fail(kind, &request, Some(stage));
     }
     match lent.ask(&request, stage, false) {
         Next::Hear(rest) => {
@@ -72,7 +72,7 @@ pub(super) async fn replace<C: Connector>(
         Next::Open => {
             lent.done();
             let lost = RemoteErrorKind::Failed(Failure::ConnectionLost);
-            lent.fail(lost, &request)
+            lent.fail(lost, &request, Some(stage))
         }
     }
 }

@@ -106,7 +106,8 @@ impl<C: Connector> State<C> {
     pub(super) fn ask(&mut self, request: &Request, stage: Stage, may_replace: bool) -> Next {
         if self.down.is_some() {
             let error = RemoteError::new(None, RemoteErrorKind::Repeated);
-            return Next::Answer(self.settings.on_failure.answer(error, request));
+            let on_failure = &self.settings.on_failure;
+            return Next::Answer(on_failure.answer(error, request, Some(stage)));
         }
         match self.tell(request.event(), request, stage) {
             Ok(rest) => self.next(request, stage, rest),
@@ -116,7 +117,7 @@ impl<C: Connector> State<C> {
                 }
                 Next::Open
             }
-            Err(error) => Next::Answer(self.fail(error.into(), request)),
+            Err(error) => Next::Answer(self.fail(error.into(), request, Some(stage))),
         }
     }
 
@@ -191,6 +192,7 @@ impl<C: Connector> State<C> {
         &mut self,
         kind: RemoteErrorKind,
         request: &Request,
+        stage: Option<Stage>,
     ) -> Result<Response, RemoteError> {
         let backend = self.backend.take();
         if self.in_message {
@@ -198,7 +200,7 @@ impl<C: Connector> State<C> {
         }
         let name = backend.map(|backend| backend.name().into());
         let error = RemoteError::new(name, kind);
-        self.settings.on_failure.answer(error, request)
+        self.settings.on_failure.answer(error, request, stage)
     }
 
     /// A call was dropped in its middle: nobody knows what of it the backend was told, and what it
