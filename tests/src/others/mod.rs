@@ -100,17 +100,15 @@ impl Milter {
         let mut helpers = Vec::new();
         let command = milters::command(self, &program, dir.path(), &address, &mut helpers);
         let mut command = command.unwrap_or_else(|error| panic!("{self:?}: {error}"));
+        command.env("MTA_LOG", dir.path().join("log"));
         let running = Running {
             milter: self,
-            filter: Filter::start_command(command.env("MTA_LOG", dir.path().join("log")), &address),
+            filter: Filter::start_command(&mut command, &address),
+            command,
             _helpers: helpers,
             dir,
         };
-        let ready = milters::ready(self);
-        let waited = wait::until(&format!("{self:?} to be ready"), PATIENCE, || {
-            running.log().contains(ready).then_some(())
-        });
-        waited.unwrap_or_else(|error| panic!("{error}\n{}", running.log()));
+        running.wait_until_ready();
         Some(running)
     }
 }
@@ -130,6 +128,7 @@ pub struct Running {
     milter: Milter,
     // In this order: the milter before what it is connected to.
     filter: Filter,
+    command: Command,
     _helpers: Vec<Helper>,
     dir: WorkDir,
 }
@@ -138,6 +137,26 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         self.filter.address()
+    }
+
+    /// Ends it and starts it again at the same address, as an administrator would.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, with what it said.
+    pub fn restart(&mut self) {
+        let address = self.address().clone();
+        self.filter.kill();
+        self.filter = Filter::start_command(&mut self.command, &address);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
+        let ready = milters::ready(self.milter);
+        let waited = wait::until(&format!("{:?} to be ready", self.milter), PATIENCE, || {
+            self.log().contains(ready).then_some(())
+        });
+        waited.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
     }
 
     /// What it has said and logged so far.

@@ -67,7 +67,7 @@ fn signs(way: &mut dyn Way) {
 }
 
 /// What the signer makes of a mail, as a client would send it on.
-fn signed() -> Option<Mail> {
+pub(crate) fn signed() -> Option<Mail> {
     let signer = Milter::Signer.start()?;
     let mail = Mail::to_bob();
     let seen = Mock::postfix(signer.address()).send(&mail);

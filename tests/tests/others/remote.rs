@@ -9,7 +9,7 @@ use milter_tests::smtp;
 use milter_tower::message::{Message, MessageFilter, message};
 use milter_tower::{Chain, Remote};
 
-use crate::cases::to_be_signed;
+use crate::cases::{signed, to_be_signed};
 use crate::serving::Serving;
 use crate::ways::{Seen, Server, Way};
 use crate::{on_both, on_each};
@@ -118,6 +118,58 @@ fn signs_what_earlier_members_left(kind: Kind) {
     }
 }
 
+/// As people run these two: what the one finds out is a header that the other judges by.
+fn judges_by_what_an_earlier_member_found(kind: Kind) {
+    if !mta::require(kind) {
+        return;
+    }
+    let (verifier, dmarc) = (Milter::Verifier.start(), Milter::Dmarc.start());
+    let (Some(verifier), Some(dmarc), Some(mail)) = (verifier, dmarc, signed()) else {
+        return;
+    };
+    let chain = Chain::new()
+        .with("verifier", remote(&verifier))
+        .with("dmarc", remote(&dmarc));
+    let mut way = Behind::start(kind, Serving::start(chain));
+    let seen = way.send(&mail);
+    let results = seen.delivered().header("Authentication-Results").join("\n");
+    assert!(
+        results.contains("dkim=pass") && results.contains("dmarc=pass"),
+        "{results}"
+    );
+
+    let seen = way.send(&mail.with("Subject", "changed on the way"));
+    let reply = seen.reply.as_deref().unwrap_or_default();
+    assert!(
+        reply.starts_with("550 5.7.1 rejected by DMARC policy"),
+        "{seen:?}"
+    );
+}
+
+/// A milter that is restarted costs no mail, also in an SMTP session that goes on: the next message
+/// is another connection's, which is shown who the client is.
+fn outlives_a_restart(kind: Kind) {
+    if !mta::require(kind) || !require_verifier() {
+        return;
+    }
+    let (Some(mut signer), Some(mut orders)) = (Milter::Signer.start(), Milter::Orders.start())
+    else {
+        return;
+    };
+    let chain = Chain::new()
+        .with("orders", remote(&orders))
+        .with("signer", remote(&signer));
+    let mut way = Behind::start(kind, Serving::start(chain));
+    way.server = way.server.in_one_session();
+    for _ in 0..3 {
+        let seen = way.send(&Mail::to_bob().header("X-Do: trace X-Trace"));
+        assert_eq!(seen.delivered().header("X-Trace"), ["CHMRTLNBE"]);
+        verify_dkim(&[&seen.delivered().content]).unwrap();
+        signer.restart();
+        orders.restart();
+    }
+}
+
 /// Many sessions at a time, each with connections of its own: no answer gets to another's mail.
 fn signs_many_at_once(kind: Kind) {
     if !mta::require(kind) || !require_verifier() {
@@ -168,5 +220,7 @@ on_both! {
     through_a_proxy;
     in_a_chain;
     signs_what_earlier_members_left;
+    judges_by_what_an_earlier_member_found;
+    outlives_a_restart;
     signs_many_at_once;
 }
