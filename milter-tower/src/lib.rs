@@ -148,6 +148,7 @@ mod guard;
 mod headers;
 mod into_response;
 mod last_word;
+mod leading_space;
 mod listener;
 mod make;
 mod member;

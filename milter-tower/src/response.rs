@@ -217,6 +217,24 @@ impl Response {
         self
     }
 
+    /// The same with other edits in the places of its own.
+    pub(crate) fn map_edits(
+        mut self,
+        mut map: impl FnMut(&Modification) -> Result<Modification, ModificationError>,
+    ) -> Self {
+        if let Some(extra) = &mut self.extra {
+            for edit in &mut extra.edits {
+                match map(edit) {
+                    Ok(mapped) => *edit = mapped,
+                    Err(error) => {
+                        extra.error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        self
+    }
+
     /// The same with another verdict.
     pub fn with_verdict(mut self, verdict: impl Into<Verdict>) -> Self {
         self.verdict = verdict.into();

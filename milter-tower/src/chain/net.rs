@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use milter_core::edit::PlanError;
-use milter_core::{Modification, ModificationError, ModificationKind, Recipient};
+use milter_core::{Modification, ModificationKind, Recipient};
 
 use super::hold::Hold;
+use crate::leading_space::spaced;
 
 /// What one member wants changed.
 #[derive(Debug)]
@@ -36,7 +36,11 @@ pub(super) fn net(
         None => {
             for list in wanted {
                 for edit in list.edits.iter().filter(|edit| is_of_header(edit)) {
-                    net.push(with_space(edit, leading_space && !list.leading_space)?);
+                    net.push(if leading_space && !list.leading_space {
+                        spaced(edit)?
+                    } else {
+                        edit.clone()
+                    });
                 }
             }
         }
@@ -115,26 +119,6 @@ fn bare(address: &[u8]) -> &[u8] {
         .strip_prefix(b"<")
         .and_then(|rest| rest.strip_suffix(b">"));
     inner.unwrap_or(address)
-}
-
-/// An edit with a space before the value, where the MTA puts none.
-fn with_space(edit: &Modification, space: bool) -> Result<Modification, ModificationError> {
-    if !space {
-        return Ok(edit.clone());
-    }
-    let spaced = |value: &[u8]| Bytes::from([b" ", value].concat());
-    match edit.kind() {
-        ModificationKind::AddHeader { name, value } => {
-            Modification::add_header(name, spaced(value.as_bytes()))
-        }
-        ModificationKind::InsertHeader { index, name, value } => {
-            Modification::insert_header(index, name, spaced(value.as_bytes()))
-        }
-        ModificationKind::ChangeHeader { name, index, value } => {
-            Modification::change_header(name, index.max(1), spaced(value.as_bytes()))
-        }
-        _ => Ok(edit.clone()),
-    }
 }
 
 fn is_of_header(edit: &Modification) -> bool {

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::connector::Connector;
 use super::error::{RemoteError, RemoteErrorKind};
 use super::open::replace;
-use super::state::{NotTold, State};
+use super::state::{NotTold, State, hides_space};
 use crate::client::Connection;
+use crate::leading_space::spaced;
 use crate::request::{Event, Request};
 use crate::response::Response;
 
@@ -213,7 +214,7 @@ impl<C: Connector> Asks<C> {
                         break RemoteErrorKind::Failed(failure);
                     }
                     self.lent.done();
-                    return Poll::Ready(Ok(Ok(pass_on(&self.request, answer))));
+                    return Poll::Ready(Ok(Ok(self.pass_on(answer))));
                 }
                 Some(Ok(Heard::Progress)) => {
                     if let Event::EndOfMessage(progress) = self.request.event() {
@@ -234,6 +235,28 @@ impl<C: Connector> Asks<C> {
         };
         self.lent.done();
         Poll::Ready(Ok(self.lent.fail(wrong, &self.request, Some(self.stage))))
+    }
+
+    /// The backend's answer, as the MTA is told it.
+    fn pass_on(&mut self, answer: Answer) -> Response {
+        let agreed = self.request.session().agreement();
+        let verdict = match answer.verdict {
+            // The session with the backend keeps in mind that it wants no more of it (Q9). The MTA
+            // is told only where that was agreed on.
+            Verdict::Skip
+                if answer.stage != Stage::Body || agreed.is_some_and(|agreed| !agreed.skip()) =>
+            {
+                Verdict::Continue
+            }
+            verdict => verdict,
+        };
+        let mut response = Response::sent(verdict, answer.edits);
+        let link = self.lent.backend.as_mut().map(Connection::link);
+        if !response.edits().is_empty() && link.is_some_and(|link| hides_space(&self.request, link))
+        {
+            response = response.map_edits(spaced);
+        }
+        response
     }
 
     /// A reply too many behind that to the end of a message: one of those before it came where none
@@ -302,20 +325,4 @@ impl<C: Connector> Writes<C> {
             (_, None) => Ok(Response::proceed()),
         })
     }
-}
-
-/// The backend's answer, as the MTA is told it.
-fn pass_on(request: &Request, answer: Answer) -> Response {
-    let agreed = request.session().agreement();
-    let verdict = match answer.verdict {
-        // The session with the backend keeps in mind that it wants no more of it (Q9). The MTA is
-        // told only where that was agreed on.
-        Verdict::Skip
-            if answer.stage != Stage::Body || agreed.is_some_and(|agreed| !agreed.skip()) =>
-        {
-            Verdict::Continue
-        }
-        verdict => verdict,
-    };
-    Response::sent(verdict, answer.edits)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{Failure, SendError};
-use milter_core::{Command, Connect, Modification, Offer, Stage};
+use milter_core::{Agreement, Command, Connect, Modification, Offer, Stage};
 use tracing::debug;
 
 use super::Settings;
@@ -13,6 +13,8 @@ use super::error::{RemoteError, RemoteErrorKind};
 use super::failure::stand;
 use super::macros::Told;
 use crate::client::Connection;
+use crate::client::link::Link;
+use crate::leading_space::without_space;
 use crate::request::{Event, Request};
 use crate::response::Response;
 
@@ -154,7 +156,12 @@ impl<C: Connector> State<C> {
             }
         }
         self.told.tell(link, request.session().macros(), stage)?;
-        let (command, mut rest) = command(event);
+        let (mut command, mut rest) = command(event);
+        if let (Command::Header(header), true) = (&command, hides_space(request, link)) {
+            if let Some(header) = without_space(header) {
+                command = Command::Header(header);
+            }
+        }
         link.tell(command, |_| None)?;
         while !rest.is_empty() && link.session().awaited().is_none() {
             link.tell(piece(&mut rest), |_| None)?;
@@ -253,6 +260,12 @@ impl<C: Connector> State<C> {
         }
         (true, !keeps)
     }
+}
+
+/// Whether header values come with a space that the backend did not ask for: a layer around did.
+pub(super) fn hides_space<IO>(request: &Request, link: &Link<IO>) -> bool {
+    let agreed = request.session().agreement();
+    !link.agreement().leading_space() && agreed.is_some_and(Agreement::leading_space)
 }
 
 /// The command that tells of an event, and what is left of a large piece of a body.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use milter_core::{Command, Header, Needs, Reply, SmtpReply, Stage};
 use milter_tower::client::Delivered;
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
-use milter_tower::{Actions, MacroStage, Modification};
+use milter_tower::{Actions, MacroStage, Modification, Response, Steps};
 
 use crate::backend::{Act, Backend, is_at, silent};
 
@@ -307,4 +307,52 @@ async fn c26_steps_without_replies_are_told_in_order() {
     assert_eq!(backend.open().await, 0);
     let told = backend.seen(1);
     assert_eq!(told[1..told.len() - 1], commands);
+}
+
+/// A layer around that wants header values as they are, which the backend does not.
+#[tokio::test]
+async fn leading_space_is_for_who_asked_for_it() {
+    for needs in [Needs::all(), Needs::all().leading_space()] {
+        let asks_for_it = needs.abilities().contains(Steps::LEADING_SPACE);
+        let backend = Backend::new(needs, move |_, command| {
+            if is_at(command, Stage::EndOfMessage) {
+                let space = if asks_for_it { " " } else { "" };
+                let value = format!("{space}yes");
+                let add = Modification::add_header("X-New", value).unwrap();
+                return Act::Say(vec![Reply::Modify(add), Reply::Accept]);
+            }
+            Act::Go
+        });
+        let widened = tower::ServiceBuilder::new()
+            .map_response(|response: Response| match response.needs_asked() {
+                Some(_) => response.widen(&Needs::none().leading_space()),
+                None => response,
+            })
+            .service(backend.remote());
+        let (mut mta, run) = crate::common::start(widened);
+        mta.greet().await;
+        mta.ask(crate::common::mail()).await;
+        mta.ask(crate::common::rcpt("<b@example.net>")).await;
+        for value in ["  two", " one", "none"] {
+            mta.ask(Command::Header(Header::new("Subject", value)))
+                .await;
+        }
+        mta.ask(Command::EndOfHeaders).await;
+        let (edits, _) = mta.end().await;
+        let add = Modification::add_header("X-New", " yes").unwrap();
+        assert_eq!(edits, [Reply::Modify(add)]);
+        mta.quit(run).await;
+        assert_eq!(backend.open().await, 0);
+        let told = backend.seen(1);
+        let values = told.iter().filter_map(|command| match command {
+            Command::Header(header) => Some(header.value().to_string()),
+            _ => None,
+        });
+        let shown = if asks_for_it {
+            ["  two", " one", "none"]
+        } else {
+            [" two", "one", "none"]
+        };
+        assert_eq!(values.collect::<Vec<_>>(), shown);
+    }
 }
