@@ -7,7 +7,7 @@ use milter_tests::mta::{self, Kind};
 use milter_tests::others::{DOMAIN, HOST, Milter, Running, require_verifier, verify_dkim};
 use milter_tests::smtp;
 use milter_tower::message::{Message, MessageFilter, message};
-use milter_tower::{Chain, Remote};
+use milter_tower::{Chain, Remote, RemotePool};
 
 use crate::cases::{signed, to_be_signed};
 use crate::serving::Serving;
@@ -170,6 +170,33 @@ fn outlives_a_restart(kind: Kind) {
     }
 }
 
+/// Of two milters one goes away: each session gets the other one.
+fn a_pool_does_with_one(kind: Kind) {
+    if !mta::require(kind) || !require_verifier() {
+        return;
+    }
+    let (Some(one), Some(other)) = (Milter::Signer.start(), Milter::Signer.start()) else {
+        return;
+    };
+    let addresses = [&one, &other].map(|milter| milter.address().to_string().parse().unwrap());
+    let pool = RemotePool::new(addresses);
+    let mut way = Behind::start(kind, Serving::start(pool));
+    let mut sign = || {
+        let seen = way.send(&Mail::to_bob());
+        verify_dkim(&[&seen.delivered().content]).unwrap();
+    };
+    sign();
+    drop(one);
+    for _ in 0..4 {
+        sign();
+    }
+    assert!(
+        other.log().contains("DKIM-Signature field added"),
+        "{}",
+        other.log()
+    );
+}
+
 /// Many sessions at a time, each with connections of its own: no answer gets to another's mail.
 fn signs_many_at_once(kind: Kind) {
     if !mta::require(kind) || !require_verifier() {
@@ -222,5 +249,6 @@ on_both! {
     signs_what_earlier_members_left;
     judges_by_what_an_earlier_member_found;
     outlives_a_restart;
+    a_pool_does_with_one;
     signs_many_at_once;
 }
