@@ -77,8 +77,8 @@ impl Milter {
         Self::OrdersPerl,
     ];
 
-    /// Starts it on a socket of its own and waits until it listens. None where it is missing and a test
-    /// may be skipped: that is printed.
+    /// Starts it on a socket of its own and waits until it is of use. None where it is missing and
+    /// a test may be skipped: that is printed.
     ///
     /// # Panics
     ///
