@@ -15,7 +15,7 @@ use crate::ways::{Seen, Server, Way};
 use crate::{on_both, on_each};
 
 /// The milter as a service.
-fn remote(milter: &Running) -> Remote {
+pub(crate) fn remote(milter: &Running) -> Remote {
     Remote::new(milter.address().to_string().parse().unwrap())
 }
 

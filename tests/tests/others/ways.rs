@@ -153,14 +153,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(kind: Kind, milter: &Address) -> Self {
-        Self::configured(kind, milter, &[])
+        Self::configured(kind, &[milter], &[])
     }
 
-    /// One with these lines in its configuration.
-    pub(crate) fn configured(kind: Kind, milter: &Address, lines: &[&str]) -> Self {
+    /// One with several milters in this order, and these lines in its configuration.
+    pub(crate) fn configured(kind: Kind, milters: &[&Address], lines: &[&str]) -> Self {
         let sink = Sink::start().unwrap();
         let config = Config {
-            milters: vec![milter.clone()],
+            milters: milters.iter().copied().cloned().collect(),
             extra: lines.iter().map(ToString::to_string).collect(),
             ..Config::default()
         };
