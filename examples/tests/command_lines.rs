@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
@@ -12,8 +12,10 @@ const PROGRAMS: [&str; 8] = [
     env!("CARGO_BIN_EXE_stamp"),
     env!("CARGO_BIN_EXE_hello"),
     env!("CARGO_BIN_EXE_milter-trace"),
+    env!("CARGO_BIN_EXE_proxy"),
 ];
 const TRACE: &str = PROGRAMS[7];
+const PROXY: &str = PROGRAMS[8];
 
 /// Runs a program that ends by itself.
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -84,6 +86,8 @@ fn a_wrong_command_line_is_told_as_such() {
         (TRACE, &["--to", "nowhere"]),
         (TRACE, &["--to", "unix:/x", "--show", "x"]),
         (TRACE, &["--to", "unix:/x", "--color", "blue"]),
+        (PROXY, &[]),
+        (PROXY, &["--to", "localhost"]),
     ] {
         let (code, said) = run(program, args);
         assert_eq!(code, Some(2), "{program} {args:?}: {said}");

@@ -210,6 +210,33 @@ impl Macros {
         }
     }
 
+    /// The macros of one stage as a set for its command, for whoever passes them on: those that
+    /// are wanted, as the MTA wrote them. None if there are none.
+    pub fn to_set(
+        &self,
+        stage: MacroStage,
+        mut is_wanted: impl FnMut(Text<'_>) -> bool,
+    ) -> Option<MacroSet> {
+        let wanted = self.iter(stage).filter(|(name, _)| is_wanted(*name));
+        let set = MacroSet::from_pairs(stage, wanted, self.sets[stage.rank()].as_ref()?.len());
+        (!set.raw().is_empty()).then_some(set)
+    }
+
+    /// Whether the macros of a stage are the same as there: not alike, but kept of one and the same
+    /// set.
+    pub fn is_same_at(&self, stage: MacroStage, other: &Self) -> bool {
+        match (&self.sets[stage.rank()], &other.sets[stage.rank()]) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Takes over the macros of a stage; those of others stay.
+    pub fn take_over(&mut self, stage: MacroStage, other: &Self) {
+        self.sets[stage.rank()].clone_from(&other.sets[stage.rank()]);
+    }
+
     /// How many bytes are held.
     pub fn held_bytes(&self) -> usize {
         self.sets.iter().flatten().map(|set| set.len()).sum()
@@ -369,6 +396,25 @@ mod tests {
         m.enter(MacroStage::Mail);
         assert!(m.get("auth_authen").is_none());
         assert_eq!(m.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_set_can_be_passed_on() {
+        let m = macros(&[(MacroStage::Mail, b"i\x001\0{auth_type}\0PLAIN\0odd\0")]);
+        let all = m.to_set(MacroStage::Mail, |_| true).unwrap();
+        assert_eq!(all.command_code(), b'M');
+        assert_eq!(&all.raw()[..], b"i\x001\0{auth_type}\0PLAIN\0");
+        let some = m.to_set(MacroStage::Mail, |name| name == "i").unwrap();
+        assert_eq!(&some.raw()[..], b"i\x001\0");
+        assert!(m.to_set(MacroStage::Mail, |_| false).is_none());
+        assert!(m.to_set(MacroStage::Rcpt, |_| true).is_none());
+
+        let mut told = Macros::default();
+        assert!(!told.is_same_at(MacroStage::Mail, &m) && told.is_same_at(MacroStage::Rcpt, &m));
+        told.take_over(MacroStage::Mail, &m);
+        assert!(told.is_same_at(MacroStage::Mail, &m.clone()));
+        let alike = macros(&[(MacroStage::Mail, b"i\x001\0")]);
+        assert!(!told.is_same_at(MacroStage::Mail, &alike));
     }
 
     #[test]

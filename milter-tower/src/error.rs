@@ -5,6 +5,8 @@ use std::error::Error;
 use milter_core::state::NotNegotiated;
 use milter_core::{CodecError, ModificationError, NegotiationError, NotAgreed, NotAllowed};
 
+use crate::remote::RemoteError;
+
 /// An error of any kind, as tower's services have them.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -125,6 +127,17 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether it follows from a failure that was logged.
+    pub(crate) fn was_logged(&self) -> bool {
+        match self {
+            Self::Broken => true,
+            Self::Error(error) => error
+                .downcast_ref::<RemoteError>()
+                .is_some_and(RemoteError::is_repeated),
+            _ => false,
+        }
+    }
+
     /// Whether the service must not be called again.
     pub(crate) fn breaks_service(&self) -> bool {
         matches!(self, Self::NotReady(_) | Self::Panic(_))

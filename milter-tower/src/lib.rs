@@ -32,7 +32,8 @@
 //!
 //! A [`Router`] makes a filter of async functions, one for each event that matters; [`message`](mod@message)
 //! of one that gets each message as a whole; a [`Filter`] is a type with a method for each event.
-//! All are services like the one above. The other way round, a mail server in Rust calls filters,
+//! All are services like the one above. So is a [`Remote`], a milter in another process, and a
+//! [`Chain`] of several filters. The other way round, a mail server in Rust calls filters,
 //! whoever wrote them, by [`client`].
 //!
 //! Start with [`Request`], [`Event`], [`Response`], [`Needs`], [`Session`] and [`SmtpReply`].
@@ -115,6 +116,7 @@ pub use crate::listener::{
 pub use crate::make::Cloned;
 pub use crate::message::{Message, blocking, message, message_streaming};
 pub use crate::progress::Progress;
+pub use crate::remote::{OnRemoteFailure, Remote, RemotePool};
 pub use crate::request::{Deadline, Event, Outcome, Parts, Request};
 pub use crate::response::Response;
 pub use crate::response_future::ResponseFuture;
@@ -132,6 +134,7 @@ pub mod client;
 pub mod filter;
 pub mod gate;
 pub mod guide;
+pub mod remote;
 pub mod router;
 pub mod verdict;
 
@@ -146,6 +149,7 @@ mod guard;
 mod headers;
 mod into_response;
 mod last_word;
+mod leading_space;
 mod listener;
 mod make;
 mod member;

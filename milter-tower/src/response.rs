@@ -32,6 +32,8 @@ struct Extra {
     error: Option<ModificationError>,
     needs: Option<Needs>,
     refused: bool,
+    /// The edits are sent in this order: that in which another filter sent them.
+    is_in_order: bool,
 }
 
 impl Response {
@@ -91,6 +93,17 @@ impl Response {
             verdict: Verdict::Skip,
             extra: None,
         }
+    }
+
+    /// What a filter elsewhere sent: its edits are sent in the order in which they came.
+    pub(crate) fn sent(verdict: Verdict, edits: Vec<Modification>) -> Self {
+        if edits.is_empty() {
+            return verdict.into();
+        }
+        Self::from(verdict).with(|extra| {
+            extra.edits = edits;
+            extra.is_in_order = true;
+        })
     }
 
     /// The answer to [`Event::Negotiate`](crate::Event::Negotiate): what the filter needs.
@@ -204,6 +217,24 @@ impl Response {
         self
     }
 
+    /// The same with other edits in the places of its own.
+    pub(crate) fn map_edits(
+        mut self,
+        mut map: impl FnMut(&Modification) -> Result<Modification, ModificationError>,
+    ) -> Self {
+        if let Some(extra) = &mut self.extra {
+            for edit in &mut extra.edits {
+                match map(edit) {
+                    Ok(mapped) => *edit = mapped,
+                    Err(error) => {
+                        extra.error.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        self
+    }
+
     /// The same with another verdict.
     pub fn with_verdict(mut self, verdict: impl Into<Verdict>) -> Self {
         self.verdict = verdict.into();
@@ -276,14 +307,16 @@ impl Response {
         }
     }
 
-    /// The verdict and the modifications, or why there are none.
+    /// The verdict and the modifications in the order in which they are sent, or why there are
+    /// none.
     pub(crate) fn into_parts(self) -> Result<(Verdict, Vec<Modification>), ModificationError> {
-        match self.extra {
-            None => Ok((self.verdict, Vec::new())),
-            Some(extra) => match extra.error {
-                None => Ok((self.verdict, extra.edits)),
-                Some(error) => Err(error),
-            },
+        let Some(extra) = self.extra else {
+            return Ok((self.verdict, Vec::new()));
+        };
+        match extra.error {
+            Some(error) => Err(error),
+            None if extra.is_in_order || extra.edits.len() < 2 => Ok((self.verdict, extra.edits)),
+            None => Ok((self.verdict, Modification::order(extra.edits))),
         }
     }
 
@@ -339,6 +372,16 @@ mod tests {
             .into_parts()
             .unwrap();
         assert_eq!((verdict, edits.len()), (Verdict::Accept, 1));
+    }
+
+    #[test]
+    fn what_was_sent_stays_in_its_order() {
+        let delete = |index| Modification::delete_header("X", index).unwrap();
+        let edits = vec![delete(1), delete(2)];
+        let sent = Response::sent(Verdict::Accept, edits.clone());
+        assert_eq!(sent.into_parts().unwrap().1, edits);
+        let safe = Response::accept().edit_all(edits).into_parts().unwrap().1;
+        assert_eq!(safe, [delete(2), delete(1)]);
     }
 
     #[test]

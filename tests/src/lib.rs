@@ -16,6 +16,7 @@
 //! | [`raw`] | a milter client that sends whatever bytes it is told to |
 //! | [`scripted`] | a filter that sends whatever bytes it is told to |
 //! | [`sum`] | what a filter must have seen of a message, in one number |
+//! | [`others`], [`debian`] | milters that no one here wrote, and programs that are unpacked, not installed |
 //! | [`session`] | what Postfix sends to a filter, for the benchmarks |
 //! | [`process`], [`usage`] | child processes, and what they take of memory and descriptors |
 //! | [`address`], [`wait`] | where things listen, bounded waits |
@@ -23,9 +24,11 @@
 
 pub mod address;
 pub mod control;
+pub mod debian;
 pub mod fuzz;
 pub mod mail;
 pub mod mta;
+pub mod others;
 pub mod process;
 pub mod raw;
 pub mod rig;

@@ -42,6 +42,16 @@ impl Mail {
         Self::new().recipient(BOB)
     }
 
+    /// The sender, with its `<>`.
+    pub fn sender_path(&self) -> &str {
+        &self.sender
+    }
+
+    /// The recipients, with their `<>`.
+    pub fn recipient_paths(&self) -> impl Iterator<Item = &str> {
+        self.recipients.iter().map(|(path, _)| path.as_str())
+    }
+
     /// The name for EHLO.
     #[must_use]
     pub fn helo(mut self, name: &str) -> Self {
@@ -81,6 +91,14 @@ impl Mail {
     pub fn header(mut self, line: &str) -> Self {
         self.headers.push(line.to_owned());
         self
+    }
+
+    /// Another value for one of the usual headers.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers
+            .retain(|line| !line.starts_with(&format!("{name}:")));
+        self.header(&format!("{name}: {value}"))
     }
 
     /// The body, in CRLF lines.

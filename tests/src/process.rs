@@ -62,9 +62,14 @@ impl Guard {
         let _ = rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM);
         let what = format!("the end of {}", self.name);
         wait::until(&what, END, || self.ended()).inspect_err(|_| {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            self.kill();
         })
+    }
+
+    /// Ends it without asking.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -268,6 +273,11 @@ impl Filter {
     /// When it had to be killed.
     pub fn stop(&mut self) -> Result<ExitStatus, String> {
         self.guard.stop()
+    }
+
+    /// Ends it without asking.
+    pub fn kill(&mut self) {
+        self.guard.kill();
     }
 }
 

@@ -14,7 +14,7 @@
 //! # let _ = filter;
 //! ```
 //!
-//! The filter sees every message: those of which the [`Condition`] holds through the layer, the others
+//! The filter sees every message: those of which the [`Condition`](milter_tower::Condition) holds through the layer, the others
 //! without it. To have a filter see some messages only, there is
 //! [`Chain::with_when`](milter_tower::Chain::with_when).
 //!
@@ -22,7 +22,7 @@
 //! [`Chain`](milter_tower::Chain), and it is one: of two members, the filter with the layer and the
 //! filter without it, with the condition and its opposite. So a connection has two of the filter, and
 //! each sees the negotiation, and connect and HELO unless it is known by then that it is left out. A
-//! [late condition](Condition::recipient) cannot be used around a filter, or a layer, that judges the
+//! [late condition](milter_tower::Condition::recipient) cannot be used around a filter, or a layer, that judges the
 //! envelope.
 
 mod layer;

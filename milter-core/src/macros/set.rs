@@ -43,6 +43,25 @@ impl MacroSet {
         }
     }
 
+    /// A set of pairs that hold no NUL, which take about that many bytes.
+    pub(super) fn from_pairs<'a>(
+        stage: MacroStage,
+        pairs: impl IntoIterator<Item = (Text<'a>, Text<'a>)>,
+        bytes: usize,
+    ) -> Self {
+        let mut raw = Vec::with_capacity(bytes);
+        for (name, value) in pairs {
+            for text in [name, value] {
+                raw.extend_from_slice(text.as_bytes());
+                raw.push(0);
+            }
+        }
+        Self {
+            code: code_of(stage),
+            pairs: raw.into(),
+        }
+    }
+
     /// A set of those with a value; none if there are none.
     pub(crate) fn of_known<'n>(
         stage: MacroStage,

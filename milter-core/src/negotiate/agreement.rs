@@ -1,6 +1,6 @@
 //! What the two sides agreed on.
 
-use super::macro_lists::MacroLists;
+use super::macro_lists::{MacroLists, MacroRequest};
 use super::needs::Needs;
 use super::{Offer, OfferReply, VERSION};
 use crate::flags::{Actions, DataSize, Steps, flag_names};
@@ -209,6 +209,34 @@ impl Agreement {
             && self.steps.contains(needs.required_steps)
             // What the filter would not expect must not come.
             && needs.wished.contains(self.steps & abilities)
+    }
+
+    /// The needs of the filter that agreed to this: what is to be asked for by whoever stands
+    /// between it and the MTA, and was offered no less than it offers.
+    ///
+    /// Macros are asked for [exactly](Needs::macros_exact) as the filter asks for them.
+    ///
+    /// ```
+    /// use milter_core::{Actions, Needs, Offer, Stage, negotiate};
+    ///
+    /// let needs = Needs::none().event(Stage::Rcpt).record(Stage::Mail).action(Actions::ADD_HEADERS);
+    /// let agreement = negotiate(&Offer::V6, &needs)?;
+    /// let again = negotiate(&Offer::V6, &agreement.needs())?;
+    /// assert_eq!(again.to_reply(), agreement.to_reply());
+    /// # Ok::<(), milter_core::NegotiationError>(())
+    /// ```
+    pub fn needs(&self) -> Needs {
+        Needs {
+            events: self.events,
+            // A reply that is declined is one bit, whether or not the event is.
+            silent: self.events.intersection(self.silent),
+            required: self.actions,
+            optional: Actions::empty(),
+            wished: self.steps.intersection(Steps::ABILITIES),
+            required_steps: Steps::empty(),
+            data_size: self.data_size,
+            macros: MacroRequest::of(&self.macros),
+        }
     }
 
     /// The answer to the MTA's offer.

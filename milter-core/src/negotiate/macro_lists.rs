@@ -68,6 +68,21 @@ impl MacroRequest {
         self.add(stage, names);
     }
 
+    /// What lists that came from a filter ask for, without what cannot be asked for in turn: odd
+    /// names, and more of them than Sendmail takes, which leaves these out as well.
+    // sendmail/milter.c milter_getsymlist
+    pub(crate) fn of(lists: &MacroLists) -> Self {
+        let mut request = Self::default();
+        for stage in MacroStage::ALL {
+            let Some(names) = lists.get(stage) else {
+                continue;
+            };
+            let names = names.filter_map(|name| name.to_str().ok().map(str::to_owned));
+            request.add(stage, names.filter(|name| is_name(name)).take(MAX_NAMES));
+        }
+        request
+    }
+
     /// The union. A stage that only one side asks for gets that side's list with the facts, since
     /// the other counts on them.
     pub(crate) fn join(&mut self, other: &Self) {

@@ -265,3 +265,53 @@ fn offers_are_shown_by_name() {
         "version 6, actions nothing, steps nothing"
     );
 }
+
+#[test]
+fn what_a_filter_agreed_to_can_be_asked_for_in_its_place() {
+    let all = Needs::all()
+        .optional_action(Actions::CHANGES)
+        .skip()
+        .leading_space()
+        .rejected_recipients()
+        .data_size(DataSize::Mib1)
+        .macros_exact(MacroStage::Mail, ["i", "{auth_type}"])
+        .macros_exact(MacroStage::Helo, [""; 0]);
+    let silent = Stage::ALL.into_iter().fold(Needs::none(), Needs::record);
+    for needs in [all, silent, Needs::none(), Needs::all()] {
+        for offered in [
+            Offer::V6,
+            offer(6, 0x1ff, 0x301f_ffff),
+            offer(2, 0x3f, 0x7f),
+            offer(4, 0x1ff, 0x37f),
+        ] {
+            let answer = negotiate(&offered, &needs).unwrap().to_reply();
+            let heard = Agreement::from_answer(&offered, &answer);
+            let again = negotiate(&offered, &heard.needs()).unwrap();
+            assert_eq!(again.to_reply(), answer, "{offered}");
+            assert!(again.serves(&heard.needs()), "{offered}");
+        }
+    }
+}
+
+#[test]
+fn c24_names_that_cannot_be_passed_on_are_left_out() {
+    let names: Vec<String> = (0..60).map(|i| format!("{{m{i}}}")).collect();
+    let raw = [
+        b"\0\0\0\x02i,{a-b} {auth_type}\0\0\0\0\x01".as_slice(),
+        names.join(" ").as_bytes(),
+        b"\0\0\0\0\x09x\0",
+    ]
+    .concat();
+    let answer = OfferReply {
+        version: 6,
+        actions: Actions::REQUEST_MACROS,
+        steps: Steps::empty(),
+        macros: MacroLists::parse(Bytes::from(raw)).unwrap(),
+    };
+    let heard = Agreement::from_answer(&Offer::V6, &answer);
+    let again = negotiate(&Offer::V6, &heard.needs()).unwrap();
+    let count = |stage| again.macros().get(stage).map(Iterator::count);
+    assert_eq!(count(MacroStage::Mail), Some(2));
+    assert_eq!(count(MacroStage::Helo), Some(50));
+    assert_eq!(again.macros().iter().count(), 2);
+}

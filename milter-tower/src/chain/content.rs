@@ -3,13 +3,13 @@
 
 use std::task::{Context, Poll, ready};
 
-use milter_core::{Actions, Modification, Stage, Verdict};
+use milter_core::{Actions, Stage, Verdict};
 
 use super::feed::Feed;
 use super::hold::Hold;
 use super::live::Live;
 use super::negotiate::{CHANGES_CONTENT, CHANGES_HEADERS};
-use super::net::{Wanted, is_of_envelope, is_quarantine, net};
+use super::net::{Wanted, changes_headers_once, is_of_envelope, is_quarantine, net};
 use super::pass::Pass;
 use super::running::Running;
 use crate::error::BoxError;
@@ -238,8 +238,6 @@ impl Running {
             if edits.is_empty() {
                 continue;
             }
-            // As they would go over the wire.
-            let edits = Modification::order(edits);
             let leading_space = self.members[at].view.agreement().leading_space();
             if let Some(hold) = &mut self.content.hold {
                 // What fails was its member's failure (judge.rs).
@@ -275,8 +273,13 @@ impl Running {
                 .delivers(Stage::Rcpt)
                 .then(|| session.recipients());
             let hold = self.content.hold.as_deref();
-            response =
-                response.edit_all(net(&wanted, hold, agreement.leading_space(), recipients)?);
+            let edits = net(&wanted, hold, agreement.leading_space(), recipients)?;
+            response = if changes_headers_once(&wanted) {
+                // They are in the order in which the member would send them.
+                Response::sent(Verdict::Accept, edits)
+            } else {
+                response.edit_all(edits)
+            };
         }
         self.content.hold = None;
         self.content.decided = Some(Verdict::Accept);

@@ -120,8 +120,7 @@ impl Around<'_> {
 
 /// Logs a member's failure, and what is said for it.
 pub(super) fn log(name: &str, session: &Session, at: &str, failure: Failure, answer: &str) {
-    if matches!(failure, Failure::Broken) {
-        // What broke it was logged.
+    if failure.was_logged() {
         return;
     }
     // The error is the user's: to show and to drop it may panic.

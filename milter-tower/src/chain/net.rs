@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use milter_core::edit::PlanError;
 use milter_core::{Modification, ModificationError, ModificationKind, Recipient};
 
 use super::hold::Hold;
+use crate::leading_space::spaced;
 
 /// What one member wants changed.
 #[derive(Debug)]
@@ -29,16 +29,18 @@ pub(super) fn net(
     recipients: Option<&[Recipient]>,
 ) -> Result<Vec<Modification>, PlanError> {
     let mut net = Vec::new();
-    let with_headers = wanted
-        .iter()
-        .filter(|list| list.edits.iter().any(is_of_header));
-    let plans = with_headers.count() > 1 && wanted.iter().any(|list| list.edits.iter().any(counts));
+    let counted = || wanted.iter().any(|list| list.edits.iter().any(counts));
+    let plans = !changes_headers_once(wanted) && counted();
     match hold.filter(|_| plans) {
         Some(hold) => net.extend(hold.plan()?),
         None => {
             for list in wanted {
                 for edit in list.edits.iter().filter(|edit| is_of_header(edit)) {
-                    net.push(with_space(edit, leading_space && !list.leading_space)?);
+                    net.push(if leading_space && !list.leading_space {
+                        spaced(edit)?
+                    } else {
+                        edit.clone()
+                    });
                 }
             }
         }
@@ -61,6 +63,14 @@ pub(super) fn net(
     );
     net.extend(last(is_quarantine));
     Ok(net)
+}
+
+/// Whether one member changes headers at most.
+pub(super) fn changes_headers_once(wanted: &[Wanted]) -> bool {
+    let with_headers = wanted
+        .iter()
+        .filter(|list| list.edits.iter().any(is_of_header));
+    with_headers.count() <= 1
 }
 
 /// The additions and deletions of recipients that are left.
@@ -111,32 +121,10 @@ fn bare(address: &[u8]) -> &[u8] {
     inner.unwrap_or(address)
 }
 
-/// An edit with a space before the value, where the MTA puts none.
-fn with_space(edit: &Modification, space: bool) -> Result<Modification, ModificationError> {
-    if !space {
-        return Ok(edit.clone());
-    }
-    let spaced = |value: &[u8]| Bytes::from([b" ", value].concat());
-    match edit.kind() {
-        ModificationKind::AddHeader { name, value } => {
-            Modification::add_header(name, spaced(value.as_bytes()))
-        }
-        ModificationKind::InsertHeader { index, name, value } => {
-            Modification::insert_header(index, name, spaced(value.as_bytes()))
-        }
-        ModificationKind::ChangeHeader { name, index, value } => {
-            Modification::change_header(name, index.max(1), spaced(value.as_bytes()))
-        }
-        _ => Ok(edit.clone()),
-    }
-}
-
 /// Whether headers can be written anew as a member wants them: those of a filter in another process
 /// are taken as they came.
 pub(super) fn check_headers(edits: &[Modification]) -> Result<(), ModificationError> {
-    edits
-        .iter()
-        .try_for_each(|edit| with_space(edit, true).map(drop))
+    edits.iter().try_for_each(|edit| spaced(edit).map(drop))
 }
 
 /// Whether it has ESMTP arguments.

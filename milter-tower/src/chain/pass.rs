@@ -7,13 +7,14 @@
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-use milter_core::{Header, Stage, Verdict};
+use milter_core::{Stage, Verdict};
 
 use super::Interrupted;
 use super::live::{Judgement, Live, Task};
 use super::net::Wanted;
 use super::running::Running;
 use crate::error::BoxError;
+use crate::leading_space::without_space;
 use crate::request::{Event, Request};
 use crate::response::Response;
 use crate::session::is_refused_recipient;
@@ -201,8 +202,7 @@ impl Running {
         if !self.agreement(pass.request.session()).leading_space() {
             return None;
         }
-        let bare = header.value().as_bytes().strip_prefix(b" ")?;
-        let bare = Header::new(header.name_bytes(), bare.to_vec());
+        let bare = without_space(header)?;
         Some(pass.request.clone().with_event(Event::Header(bare)))
     }
 

@@ -103,8 +103,7 @@ where
 
     /// Logs a failure, and what the MTA is told.
     pub(super) fn log_failure(&self, at: &str, failure: Failure, answer: Option<&Verdict>) {
-        if matches!(failure, Failure::Broken) {
-            // What broke it was logged.
+        if failure.was_logged() {
             return;
         }
         // The error is the user's: to show and to drop it may panic.

@@ -216,7 +216,7 @@ where
         edits: Vec<Modification>,
     ) -> Result<(), End> {
         if !edits.is_empty() && matches!(verdict, Verdict::Continue | Verdict::Accept) {
-            for edit in Modification::order(edits) {
+            for edit in edits {
                 self.send_edit(edit).await?;
             }
         }

@@ -15,6 +15,7 @@
 //! | know how much of everything is taken | [Limits](limits) |
 //! | put something around a filter | [Layers](layers) |
 //! | run several filters in one process | [`chain`](crate::chain) |
+//! | use a filter in another process, or several of one job | [Filters elsewhere](elsewhere) |
 //! | ask filters, from a mail server in Rust | [Calling milters](calling) |
 //! | move a filter from libmilter, pymilter or go-milter | [Porting](porting) |
 //!
@@ -78,6 +79,8 @@ pub mod limits {}
 #[doc = include_str!("layers.md")]
 pub mod layers {}
 
+#[doc = include_str!("elsewhere.md")]
+pub mod elsewhere {}
 #[doc = include_str!("calling.md")]
 pub mod calling {}
 

@@ -221,7 +221,7 @@ pub fn require_file(file: &Path, package: &str) -> bool {
     may_go_on(if file.exists() { Ok(()) } else { Err(reason()) })
 }
 
-fn may_go_on(available: Result<(), String>) -> bool {
+pub(crate) fn may_go_on(available: Result<(), String>) -> bool {
     let Err(reason) = available else {
         return true;
     };
@@ -232,7 +232,7 @@ fn may_go_on(available: Result<(), String>) -> bool {
 }
 
 /// Where a program is, on the usual paths for root.
-fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
+pub(crate) fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
     let usual = [
         "/usr/sbin",
         "/usr/bin",
@@ -249,7 +249,7 @@ fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
 }
 
 /// Runs a command to its end; its output goes to a file, as a daemon may keep it open.
-fn run(command: &mut Command, output: &Path) -> Result<(), String> {
+pub(crate) fn run(command: &mut Command, output: &Path) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let file = fs::File::create(output).map_err(|e| format!("{}: {e}", output.display()))?;
     let copy = file.try_clone().map_err(|e| e.to_string())?;
@@ -270,12 +270,12 @@ fn run(command: &mut Command, output: &Path) -> Result<(), String> {
 }
 
 /// Writes a file, with what is wrong if it cannot.
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
     fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// All files below a folder.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         match entry.file_type() {

@@ -1,15 +1,14 @@
 //! Sendmail, unpacked from Debian's packages into a cache and run from there.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use super::{Config, Server, files_below, find_program, run, write};
+use crate::debian;
 use crate::process;
 use crate::wait;
 
@@ -40,83 +39,18 @@ fn installed() -> Result<Installed, String> {
     INSTALLED.get_or_init(install).clone()
 }
 
-fn cache() -> Result<PathBuf, String> {
-    let var = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let cache = var("MILTER_TESTS_CACHE")
-        .or_else(|| Some(var("XDG_CACHE_HOME")?.join("milter-tests")))
-        .or_else(|| Some(var("HOME")?.join(".cache/milter-tests")))
-        .ok_or("no folder for the cache: set MILTER_TESTS_CACHE")?;
-    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    fs::canonicalize(&cache).map_err(|error| format!("{}: {error}", cache.display()))
-}
-
 fn install() -> Result<Installed, String> {
     find_program("m4", "m4")?;
-    let cache = cache()?;
-    let root = cache.join("sendmail");
-    // Made aside and renamed when whole: another test process may be at it too.
-    let scratch = tempfile::tempdir_in(&cache).map_err(|error| error.to_string())?;
-    if !root.exists() {
-        let new = unpack(scratch.path())?;
-        if fs::rename(&new, &root).is_err() && !root.exists() {
-            return Err(format!("cannot make {}", root.display()));
-        }
-    }
-    let mut hasher = DefaultHasher::new();
-    let source = include_str!("../../mta/sendmail_shim.c");
-    source.hash(&mut hasher);
-    let shim = cache.join(format!("sendmail_shim-{:016x}.so", hasher.finish()));
-    if !shim.exists() {
-        let (c, so) = (
-            scratch.path().join("shim.c"),
-            scratch.path().join("shim.so"),
-        );
-        write(&c, source)?;
-        let mut cc = Command::new(find_program("cc", "gcc libc6-dev")?);
-        cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&so).arg(&c);
-        run(&mut cc, &scratch.path().join("cc.log"))?;
-        fs::rename(&so, &shim).map_err(|error| format!("{}: {error}", shim.display()))?;
-    }
-    let installed = Installed { root, shim };
-    let libraries = Command::new("ldd").arg(installed.program()).output();
-    let libraries = libraries.map_err(|error| format!("ldd: {error}"))?.stdout;
-    if String::from_utf8_lossy(&libraries).contains("not found") {
-        return Err(format!(
-            "Sendmail lacks libraries: apt-get install {LIBRARIES}"
-        ));
-    }
-    Ok(installed)
-}
-
-/// Downloads the packages and unpacks them below `scratch`.
-fn unpack(scratch: &Path) -> Result<PathBuf, String> {
-    let apt = find_program("apt-get", "apt")?;
-    let dpkg = find_program("dpkg", "dpkg")?;
-    let log = scratch.join("log");
-    let mut download = Command::new(apt);
-    download
-        .args(["-qq", "download", "sendmail-bin", "sendmail-cf"])
-        .current_dir(scratch);
-    run(&mut download, &log)
-        .map_err(|error| format!("Sendmail's packages cannot be downloaded: {error}"))?;
-    let root = scratch.join("root");
-    for file in files_below(scratch)
-        .iter()
-        .filter(|file| file.extension().is_some_and(|e| e == "deb"))
-    {
-        run(Command::new(&dpkg).arg("-x").arg(file).arg(&root), &log)?;
-    }
+    let root = debian::unpacked("sendmail", &["sendmail-bin", "sendmail-cf"])?;
+    let installed = Installed {
+        root,
+        shim: debian::shim()?,
+    };
     // Without the bit that makes it run as a group: LD_PRELOAD is not heeded with it.
-    let program = root.join("usr/libexec/sendmail/sendmail");
-    for path in [&program, &root] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(root)
+    fs::set_permissions(installed.program(), fs::Permissions::from_mode(0o755))
+        .map_err(|error| format!("{}: {error}", installed.program().display()))?;
+    debian::has_libraries(&installed.program(), LIBRARIES)?;
+    Ok(installed)
 }
 
 #[derive(Debug)]

@@ -1,9 +1,11 @@
 /*
- * Preloaded into the private Sendmail (see src/mta/sendmail.rs):
+ * Preloaded into the private Sendmail (see src/mta/sendmail.rs) and other daemons:
  * - the host name is mta.test: Sendmail sleeps a minute at its start on a machine whose own
  *   name has no dot;
  * - what it would tell syslog goes to the file named by MTA_LOG.
  */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,7 +50,8 @@ static void put(const char *fmt, va_list ap)
 		return;
 	localtime_r(&now, &tm);
 	n = (int)strftime(line, sizeof line, "%b %e %T ", &tm);
-	n += snprintf(line + n, sizeof line - n, "sendmail[%d]: ", (int)getpid());
+	n += snprintf(line + n, sizeof line - n, "%s[%d]: ", program_invocation_short_name,
+	    (int)getpid());
 	m = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
 	n = m < (int)sizeof line - n - 1 ? n + m : (int)sizeof line - 2;
 	line[n++] = '\n';
