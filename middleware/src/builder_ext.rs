@@ -1,9 +1,13 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "concurrency-limit")]
+use crate::concurrency_limit::ConcurrencyLimitLayer;
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::FailurePolicyLayer;
 #[cfg(feature = "header-limit")]
 use crate::header_limit::HeaderLimitLayer;
+#[cfg(feature = "rate-limit")]
+use crate::rate_limit::{RateLimitLayer, Store};
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::RecipientLimitLayer;
 #[cfg(feature = "set-header")]
@@ -43,6 +47,22 @@ let filter = ServiceBuilder::new()
 "#
 )]
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+    /// Bounds how much comes in which time; see [`rate_limit`](crate::rate_limit).
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn milter_rate_limit<T: Store>(
+        self,
+        layer: RateLimitLayer<T>,
+    ) -> ServiceBuilder<Stack<RateLimitLayer<T>, L>>;
+
+    /// Bounds how many connections or messages there are at once; see [`concurrency_limit`](crate::concurrency_limit).
+    #[cfg(feature = "concurrency-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+    fn milter_concurrency_limit(
+        self,
+        layer: ConcurrencyLimitLayer,
+    ) -> ServiceBuilder<Stack<ConcurrencyLimitLayer, L>>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -87,6 +107,22 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "rate-limit")]
+    fn milter_rate_limit<T: Store>(
+        self,
+        layer: RateLimitLayer<T>,
+    ) -> ServiceBuilder<Stack<RateLimitLayer<T>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "concurrency-limit")]
+    fn milter_concurrency_limit(
+        self,
+        layer: ConcurrencyLimitLayer,
+    ) -> ServiceBuilder<Stack<ConcurrencyLimitLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "size-limit")]
     fn size_limit(self, layer: SizeLimitLayer) -> ServiceBuilder<Stack<SizeLimitLayer, L>> {
         self.layer(layer)

@@ -9,12 +9,20 @@
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
 #![cfg_attr(
+    feature = "concurrency-limit",
+    doc = "| [`concurrency_limit`] | `concurrency-limit` | bounds how many connections or messages there are at once |"
+)]
+#![cfg_attr(
     feature = "failure-policy",
     doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
 )]
 #![cfg_attr(
     feature = "header-limit",
     doc = "| [`header_limit`] | `header-limit` | bounds how many headers a message has, and how large they are |"
+)]
+#![cfg_attr(
+    feature = "rate-limit",
+    doc = "| [`rate_limit`] | `rate-limit` | bounds how many connections, messages, recipients or bytes come in which time |"
 )]
 #![cfg_attr(
     feature = "recipient-limit",
@@ -47,13 +55,18 @@
 mod macros;
 
 #[cfg(any(
+    feature = "concurrency-limit",
     feature = "header-limit",
     feature = "recipient-limit",
     feature = "size-limit"
 ))]
 mod judged;
+#[cfg(any(feature = "concurrency-limit", feature = "rate-limit"))]
+mod key;
 #[cfg(any(
+    feature = "concurrency-limit",
     feature = "header-limit",
+    feature = "rate-limit",
     feature = "recipient-limit",
     feature = "size-limit"
 ))]
@@ -63,6 +76,10 @@ mod reply;
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
 pub mod catch_panic;
 
+#[cfg(feature = "concurrency-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+pub mod concurrency_limit;
+
 #[cfg(feature = "failure-policy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "failure-policy")))]
 pub mod failure_policy;
@@ -70,6 +87,10 @@ pub mod failure_policy;
 #[cfg(feature = "header-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "header-limit")))]
 pub mod header_limit;
+
+#[cfg(feature = "rate-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+pub mod rate_limit;
 
 #[cfg(feature = "recipient-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]

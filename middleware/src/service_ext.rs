@@ -1,9 +1,13 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "concurrency-limit")]
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer};
 #[cfg(feature = "failure-policy")]
 use crate::failure_policy::{FailurePolicy, FailurePolicyLayer};
 #[cfg(feature = "header-limit")]
 use crate::header_limit::{HeaderLimit, HeaderLimitLayer};
+#[cfg(feature = "rate-limit")]
+use crate::rate_limit::{RateLimit, RateLimitLayer, Store};
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 #[cfg(feature = "set-header")]
@@ -39,6 +43,16 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Bounds how much comes in which time; see [`rate_limit`](crate::rate_limit).
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn milter_rate_limit<T: Store>(self, layer: RateLimitLayer<T>) -> RateLimit<Self, T>;
+
+    /// Bounds how many connections or messages there are at once; see [`concurrency_limit`](crate::concurrency_limit).
+    #[cfg(feature = "concurrency-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+    fn milter_concurrency_limit(self, layer: ConcurrencyLimitLayer) -> ConcurrencyLimit<Self>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -80,6 +94,16 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "rate-limit")]
+    fn milter_rate_limit<T: Store>(self, layer: RateLimitLayer<T>) -> RateLimit<Self, T> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "concurrency-limit")]
+    fn milter_concurrency_limit(self, layer: ConcurrencyLimitLayer) -> ConcurrencyLimit<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "size-limit")]
     fn size_limit(self, layer: SizeLimitLayer) -> SizeLimit<Self> {
         layer.layer(self)
