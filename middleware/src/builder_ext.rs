@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
+#[cfg(feature = "concurrency-limit")]
+use crate::concurrency_limit::ConcurrencyLimitLayer;
 #[cfg(feature = "dry-run")]
 use crate::dry_run::DryRunLayer;
 #[cfg(feature = "failure-policy")]
@@ -10,6 +12,8 @@ use crate::header_limit::HeaderLimitLayer;
 use crate::log::LogLayer;
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsLayer;
+#[cfg(feature = "rate-limit")]
+use crate::rate_limit::{RateLimitLayer, Store};
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::RecipientLimitLayer;
 #[cfg(feature = "set-header")]
@@ -75,6 +79,22 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
     fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>>;
 
+    /// Bounds how much comes in which time; see [`rate_limit`](crate::rate_limit).
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn milter_rate_limit<T: Store>(
+        self,
+        layer: RateLimitLayer<T>,
+    ) -> ServiceBuilder<Stack<RateLimitLayer<T>, L>>;
+
+    /// Bounds how many connections or messages there are at once; see [`concurrency_limit`](crate::concurrency_limit).
+    #[cfg(feature = "concurrency-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+    fn milter_concurrency_limit(
+        self,
+        layer: ConcurrencyLimitLayer,
+    ) -> ServiceBuilder<Stack<ConcurrencyLimitLayer, L>>;
+
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
@@ -139,6 +159,22 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     #[cfg(feature = "dry-run")]
     fn dry_run(self, layer: DryRunLayer) -> ServiceBuilder<Stack<DryRunLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "rate-limit")]
+    fn milter_rate_limit<T: Store>(
+        self,
+        layer: RateLimitLayer<T>,
+    ) -> ServiceBuilder<Stack<RateLimitLayer<T>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "concurrency-limit")]
+    fn milter_concurrency_limit(
+        self,
+        layer: ConcurrencyLimitLayer,
+    ) -> ServiceBuilder<Stack<ConcurrencyLimitLayer, L>> {
         self.layer(layer)
     }
 

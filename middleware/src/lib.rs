@@ -13,6 +13,10 @@
     doc = "| [`dry_run`] | `dry-run` | lets a filter run without effect, for all or a part of the messages |"
 )]
 #![cfg_attr(
+    feature = "concurrency-limit",
+    doc = "| [`concurrency_limit`] | `concurrency-limit` | bounds how many connections or messages there are at once |"
+)]
+#![cfg_attr(
     feature = "failure-policy",
     doc = "| [`failure_policy`] | `failure-policy` | says what becomes of mail when the filter fails |"
 )]
@@ -27,6 +31,10 @@
 #![cfg_attr(
     feature = "metrics",
     doc = "| [`metrics`] | `metrics` | counts what the filter does, for Prometheus and the like |"
+)]
+#![cfg_attr(
+    feature = "rate-limit",
+    doc = "| [`rate_limit`] | `rate-limit` | bounds how many connections, messages, recipients or bytes come in which time |"
 )]
 #![cfg_attr(
     feature = "recipient-limit",
@@ -67,13 +75,18 @@
 mod macros;
 
 #[cfg(any(
+    feature = "concurrency-limit",
     feature = "header-limit",
     feature = "recipient-limit",
     feature = "size-limit"
 ))]
 mod judged;
+#[cfg(any(feature = "concurrency-limit", feature = "rate-limit"))]
+mod key;
 #[cfg(any(
+    feature = "concurrency-limit",
     feature = "header-limit",
+    feature = "rate-limit",
     feature = "recipient-limit",
     feature = "size-limit"
 ))]
@@ -89,6 +102,10 @@ pub mod catch_panic;
     doc(cfg(any(feature = "log", feature = "metrics", feature = "trace")))
 )]
 pub mod classify;
+
+#[cfg(feature = "concurrency-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+pub mod concurrency_limit;
 
 #[cfg(feature = "dry-run")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
@@ -109,6 +126,10 @@ pub mod log;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
+
+#[cfg(feature = "rate-limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+pub mod rate_limit;
 
 #[cfg(feature = "recipient-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recipient-limit")))]

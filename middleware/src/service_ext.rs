@@ -1,5 +1,7 @@
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
+#[cfg(feature = "concurrency-limit")]
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer};
 #[cfg(feature = "dry-run")]
 use crate::dry_run::{DryRun, DryRunLayer};
 #[cfg(feature = "failure-policy")]
@@ -10,6 +12,8 @@ use crate::header_limit::{HeaderLimit, HeaderLimitLayer};
 use crate::log::{Log, LogLayer};
 #[cfg(feature = "metrics")]
 use crate::metrics::{Metrics, MetricsLayer};
+#[cfg(feature = "rate-limit")]
+use crate::rate_limit::{RateLimit, RateLimitLayer, Store};
 #[cfg(feature = "recipient-limit")]
 use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 #[cfg(feature = "set-header")]
@@ -69,6 +73,16 @@ pub trait ServiceExt: sealed::Sealed + Sized {
     #[cfg(feature = "dry-run")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
     fn dry_run(self, layer: DryRunLayer) -> DryRun<Self>;
+
+    /// Bounds how much comes in which time; see [`rate_limit`](crate::rate_limit).
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn milter_rate_limit<T: Store>(self, layer: RateLimitLayer<T>) -> RateLimit<Self, T>;
+
+    /// Bounds how many connections or messages there are at once; see [`concurrency_limit`](crate::concurrency_limit).
+    #[cfg(feature = "concurrency-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "concurrency-limit")))]
+    fn milter_concurrency_limit(self, layer: ConcurrencyLimitLayer) -> ConcurrencyLimit<Self>;
 
     /// Bounds the size of messages; see [`size_limit`](crate::size_limit).
     #[cfg(feature = "size-limit")]
@@ -131,6 +145,16 @@ where
 
     #[cfg(feature = "dry-run")]
     fn dry_run(self, layer: DryRunLayer) -> DryRun<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "rate-limit")]
+    fn milter_rate_limit<T: Store>(self, layer: RateLimitLayer<T>) -> RateLimit<Self, T> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "concurrency-limit")]
+    fn milter_concurrency_limit(self, layer: ConcurrencyLimitLayer) -> ConcurrencyLimit<Self> {
         layer.layer(self)
     }
 

@@ -27,7 +27,8 @@ enum Kind<F> {
     Asks {
         #[pin]
         inner: F,
-        turn: Turn,
+        /// None if the layer need not see all of the message.
+        turn: Option<Turn>,
     },
 }
 
@@ -42,7 +43,7 @@ impl<F> ResponseFuture<F> {
         Self { kind }
     }
 
-    pub(super) const fn asks(inner: F, turn: Turn) -> Self {
+    pub(super) const fn asks(inner: F, turn: Option<Turn>) -> Self {
         let kind = Kind::Asks { inner, turn };
         Self { kind }
     }
@@ -60,9 +61,10 @@ where
             KindProj::Widens { inner, needs } => {
                 ready!(inner.poll(cx)).map(|response| response.widen(needs))
             }
-            KindProj::Asks { inner, turn } => {
-                ready!(inner.poll(cx)).map(|response| turn.go_on(response))
-            }
+            KindProj::Asks { inner, turn } => ready!(inner.poll(cx)).map(|response| match turn {
+                Some(turn) => turn.go_on(response),
+                None => response,
+            }),
         })
     }
 }

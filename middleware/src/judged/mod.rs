@@ -13,6 +13,9 @@ pub use self::future::ResponseFuture;
 
 /// What a layer has against messages.
 pub(crate) trait Judge {
+    /// Whether it has to see messages to their end, though the service within wants no more.
+    const SEES_ALL: bool = true;
+
     /// What it has to see, and where it must be able to answer.
     fn needs(&self) -> &Arc<Needs>;
 
@@ -21,6 +24,11 @@ pub(crate) trait Judge {
 
     /// The message is over.
     fn end_message(&mut self);
+
+    /// The session is over, and with it a message that there may be.
+    fn end_session(&mut self) {
+        self.end_message();
+    }
 }
 
 /// A service within, and what the layer has against its messages.
@@ -59,8 +67,10 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if matches!(request.event(), Event::MessageEnd(_)) {
-            self.judge.end_message();
+        match request.event() {
+            Event::MessageEnd(_) => self.judge.end_message(),
+            Event::SessionEnd | Event::Close => self.judge.end_session(),
+            _ => {}
         }
         let (turn, request, is_alone) = match self.gate.enter(request) {
             Entry::Ask(turn, request) => (turn, request, false),
@@ -81,7 +91,8 @@ where
             let accept = at_end.then(Response::accept);
             return ResponseFuture::answer(accept.unwrap_or_default());
         }
-        ResponseFuture::asks(turn.call(&mut self.inner, request), turn)
+        let inner = turn.call(&mut self.inner, request);
+        ResponseFuture::asks(inner, J::SEES_ALL.then_some(turn))
     }
 }
 
