@@ -1,3 +1,5 @@
+#[cfg(feature = "add-auth-results")]
+use crate::add_auth_results::{AddAuthResults, AddAuthResultsLayer};
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
 #[cfg(feature = "dry-run")]
@@ -12,6 +14,8 @@ use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 use crate::set_header::{SetHeader, SetHeaderLayer};
 #[cfg(feature = "size-limit")]
 use crate::size_limit::{SizeLimit, SizeLimitLayer};
+#[cfg(feature = "strip-auth-results")]
+use crate::strip_auth_results::{StripAuthResults, StripAuthResultsLayer};
 #[cfg(feature = "timeout")]
 use crate::timeout::{Timeout, TimeoutLayer};
 use milter_tower::{Request, Response};
@@ -41,6 +45,18 @@ let filter = Router::new().set_header(SetHeaderLayer::overriding("X-Scanned-By",
 "#
 )]
 pub trait ServiceExt: sealed::Sealed + Sized {
+    /// Writes what the filters found out about a mail's origin into a header; see
+    /// [`add_auth_results`](crate::add_auth_results).
+    #[cfg(feature = "add-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "add-auth-results")))]
+    fn add_auth_results(self, layer: AddAuthResultsLayer) -> AddAuthResults<Self>;
+
+    /// Removes results of authentication that others wrote in our name; see
+    /// [`strip_auth_results`](crate::strip_auth_results).
+    #[cfg(feature = "strip-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "strip-auth-results")))]
+    fn strip_auth_results(self, layer: StripAuthResultsLayer) -> StripAuthResults<Self>;
+
     /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
     #[cfg(feature = "dry-run")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
@@ -76,7 +92,7 @@ pub trait ServiceExt: sealed::Sealed + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
     fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self>;
 
-    /// Adds a header to every mail that this filter lets pass; see
+    /// Sets or removes a header of every mail that this filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
     #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
@@ -87,6 +103,16 @@ impl<S> ServiceExt for S
 where
     S: Service<Request, Response = Response>,
 {
+    #[cfg(feature = "add-auth-results")]
+    fn add_auth_results(self, layer: AddAuthResultsLayer) -> AddAuthResults<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "strip-auth-results")]
+    fn strip_auth_results(self, layer: StripAuthResultsLayer) -> StripAuthResults<Self> {
+        layer.layer(self)
+    }
+
     #[cfg(feature = "dry-run")]
     fn dry_run(self, layer: DryRunLayer) -> DryRun<Self> {
         layer.layer(self)
