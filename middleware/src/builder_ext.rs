@@ -1,3 +1,5 @@
+#[cfg(feature = "add-auth-results")]
+use crate::add_auth_results::AddAuthResultsLayer;
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::CatchPanicLayer;
 #[cfg(feature = "concurrency-limit")]
@@ -20,6 +22,8 @@ use crate::recipient_limit::RecipientLimitLayer;
 use crate::set_header::SetHeaderLayer;
 #[cfg(feature = "size-limit")]
 use crate::size_limit::SizeLimitLayer;
+#[cfg(feature = "strip-auth-results")]
+use crate::strip_auth_results::StripAuthResultsLayer;
 #[cfg(feature = "timeout")]
 use crate::timeout::TimeoutLayer;
 #[cfg(feature = "trace")]
@@ -73,6 +77,24 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         self,
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>>;
+
+    /// Writes what the filters found out about a mail's origin into a header; see
+    /// [`add_auth_results`](crate::add_auth_results).
+    #[cfg(feature = "add-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "add-auth-results")))]
+    fn add_auth_results(
+        self,
+        layer: AddAuthResultsLayer,
+    ) -> ServiceBuilder<Stack<AddAuthResultsLayer, L>>;
+
+    /// Removes results of authentication that others wrote in our name; see
+    /// [`strip_auth_results`](crate::strip_auth_results).
+    #[cfg(feature = "strip-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "strip-auth-results")))]
+    fn strip_auth_results(
+        self,
+        layer: StripAuthResultsLayer,
+    ) -> ServiceBuilder<Stack<StripAuthResultsLayer, L>>;
 
     /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
     #[cfg(feature = "dry-run")]
@@ -131,7 +153,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
     fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>>;
 
-    /// Adds a header to every mail that the filter lets pass; see
+    /// Sets or removes a header of every mail that the filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
     #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
@@ -154,6 +176,22 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> ServiceBuilder<Stack<TraceLayer<M, Q, R, F, C>, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "add-auth-results")]
+    fn add_auth_results(
+        self,
+        layer: AddAuthResultsLayer,
+    ) -> ServiceBuilder<Stack<AddAuthResultsLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "strip-auth-results")]
+    fn strip_auth_results(
+        self,
+        layer: StripAuthResultsLayer,
+    ) -> ServiceBuilder<Stack<StripAuthResultsLayer, L>> {
         self.layer(layer)
     }
 

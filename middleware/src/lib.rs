@@ -5,6 +5,10 @@
 //! | layer | feature | what it does |
 //! | --- | --- | --- |
 #![cfg_attr(
+    feature = "add-auth-results",
+    doc = "| [`add_auth_results`] | `add-auth-results` | writes what filters found out about a mail's origin into a header |"
+)]
+#![cfg_attr(
     feature = "catch-panic",
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
@@ -42,11 +46,15 @@
 )]
 #![cfg_attr(
     feature = "set-header",
-    doc = "| [`set_header`] | `set-header` | adds a header to every mail that the filter lets pass |"
+    doc = "| [`set_header`] | `set-header` | sets or removes a header of every mail that the filter lets pass |"
 )]
 #![cfg_attr(
     feature = "size-limit",
     doc = "| [`size_limit`] | `size-limit` | bounds the size of messages, by what is announced and by what comes |"
+)]
+#![cfg_attr(
+    feature = "strip-auth-results",
+    doc = "| [`strip_auth_results`] | `strip-auth-results` | removes results of authentication that others wrote in our name |"
 )]
 #![cfg_attr(
     feature = "timeout",
@@ -91,6 +99,17 @@ mod key;
     feature = "size-limit"
 ))]
 mod reply;
+
+#[cfg(any(
+    feature = "add-auth-results",
+    feature = "set-header",
+    feature = "strip-auth-results"
+))]
+mod outgoing;
+
+#[cfg(feature = "add-auth-results")]
+#[cfg_attr(docsrs, doc(cfg(feature = "add-auth-results")))]
+pub mod add_auth_results;
 
 #[cfg(feature = "catch-panic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "catch-panic")))]
@@ -142,6 +161,10 @@ pub mod set_header;
 #[cfg(feature = "size-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "size-limit")))]
 pub mod size_limit;
+
+#[cfg(feature = "strip-auth-results")]
+#[cfg_attr(docsrs, doc(cfg(feature = "strip-auth-results")))]
+pub mod strip_auth_results;
 
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]

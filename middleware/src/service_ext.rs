@@ -1,3 +1,5 @@
+#[cfg(feature = "add-auth-results")]
+use crate::add_auth_results::{AddAuthResults, AddAuthResultsLayer};
 #[cfg(feature = "catch-panic")]
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
 #[cfg(feature = "concurrency-limit")]
@@ -20,6 +22,8 @@ use crate::recipient_limit::{RecipientLimit, RecipientLimitLayer};
 use crate::set_header::{SetHeader, SetHeaderLayer};
 #[cfg(feature = "size-limit")]
 use crate::size_limit::{SizeLimit, SizeLimitLayer};
+#[cfg(feature = "strip-auth-results")]
+use crate::strip_auth_results::{StripAuthResults, StripAuthResultsLayer};
 #[cfg(feature = "timeout")]
 use crate::timeout::{Timeout, TimeoutLayer};
 #[cfg(feature = "trace")]
@@ -69,6 +73,18 @@ pub trait ServiceExt: sealed::Sealed + Sized {
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> Trace<Self, M, Q, R, F, C>;
 
+    /// Writes what the filters found out about a mail's origin into a header; see
+    /// [`add_auth_results`](crate::add_auth_results).
+    #[cfg(feature = "add-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "add-auth-results")))]
+    fn add_auth_results(self, layer: AddAuthResultsLayer) -> AddAuthResults<Self>;
+
+    /// Removes results of authentication that others wrote in our name; see
+    /// [`strip_auth_results`](crate::strip_auth_results).
+    #[cfg(feature = "strip-auth-results")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "strip-auth-results")))]
+    fn strip_auth_results(self, layer: StripAuthResultsLayer) -> StripAuthResults<Self>;
+
     /// Lets the filter run without effect; see [`dry_run`](crate::dry_run).
     #[cfg(feature = "dry-run")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dry-run")))]
@@ -114,7 +130,7 @@ pub trait ServiceExt: sealed::Sealed + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
     fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self>;
 
-    /// Adds a header to every mail that this filter lets pass; see
+    /// Sets or removes a header of every mail that this filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
     #[cfg_attr(docsrs, doc(cfg(feature = "set-header")))]
@@ -140,6 +156,16 @@ where
         self,
         layer: TraceLayer<M, Q, R, F, C>,
     ) -> Trace<Self, M, Q, R, F, C> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "add-auth-results")]
+    fn add_auth_results(self, layer: AddAuthResultsLayer) -> AddAuthResults<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "strip-auth-results")]
+    fn strip_auth_results(self, layer: StripAuthResultsLayer) -> StripAuthResults<Self> {
         layer.layer(self)
     }
 

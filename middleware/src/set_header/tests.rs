@@ -1,8 +1,10 @@
 use std::convert::Infallible;
 
+use milter_tower::testing::{Delivery, Mail, MockMta, MtaProfile, survives};
 use milter_tower::{
     Actions, ClientAddr, Connect, Event, Header, Modification, Needs, Offer, Outcome, Peer,
     PeerAddr, Progress, Recipient, Request, Response, Sender, Session, SmtpReply, Stage, Verdict,
+    assert_accepted,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -155,4 +157,284 @@ async fn a_filter_hears_no_end_of_a_message_that_it_did_not_see_begin() {
 fn what_cannot_be_a_header_is_refused_at_once() {
     assert!(SetHeaderLayer::appending("X A", "b").is_err());
     assert!(SetHeaderLayer::prepending("X-A", "b\0").is_err());
+}
+
+fn profiles() -> [MtaProfile; 4] {
+    [
+        MtaProfile::postfix(),
+        MtaProfile::sendmail(),
+        MtaProfile::stalwart(),
+        MtaProfile::version_2(),
+    ]
+}
+
+/// Gives an answer at a stage.
+fn answers(
+    at: Stage,
+    answer: Response,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+    service_fn(move |request: Request| {
+        let is_there = request.event().stage() == Some(at);
+        std::future::ready(Ok(match request.event() {
+            Event::Negotiate(_) => Response::needs(
+                Needs::none()
+                    .event(at)
+                    .action(Actions::ADD_HEADERS | Actions::CHANGE_HEADERS),
+            ),
+            _ if is_there => answer.clone(),
+            _ => Response::proceed(),
+        }))
+    })
+}
+
+async fn deliver(profile: &MtaProfile, layer: &SetHeaderLayer, answer: Response) -> Delivery {
+    let filter = layer.layer(answers(Stage::EndOfMessage, answer));
+    let done = MockMta::with_profile(profile.clone(), filter)
+        .deliver(mail())
+        .await;
+    assert_accepted!(done);
+    assert!(done.failures.is_empty(), "{done}");
+    done
+}
+
+fn mail() -> Mail {
+    let mail = Mail::new().without_headers().header("Subject", "s");
+    mail.header("X-A", "1")
+        .header("X-B", "b")
+        .header("x-a", "2")
+        .header("X-A", "3")
+}
+
+/// Names and values as they are delivered, but for the MTA's own.
+fn headers(done: &Delivery) -> Vec<(String, String)> {
+    let fields = done.message.headers().iter();
+    let fields = fields.filter(|field| !field.is_named("Received"));
+    let text = fields.map(|field| (field.name().to_string(), field.raw().to_string()));
+    text.map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
+fn list(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    let own = headers.iter();
+    own.map(|(name, value)| ((*name).to_owned(), format!(" {value}")))
+        .collect()
+}
+
+/// Edits of the same name, in an order that is hard.
+fn same_name() -> Response {
+    Response::accept()
+        .delete_header("X-A", 2)
+        .add_header("x-a", "inner")
+        .insert_header(1, "X-A", "on top")
+        .change_header("X-A", 1, "changed")
+        .change_header("X-A", 9, "new")
+        .delete_header("X-A", 3)
+}
+
+#[tokio::test]
+async fn replaces_removes_and_overrides_what_the_filter_within_does() {
+    let replaced = [("subject", "s"), ("x-a", "ours"), ("x-b", "b")];
+    let removed = [("subject", "s"), ("x-b", "b")];
+    let overridden = [("subject", "s"), ("x-b", "b"), ("x-a", "ours")];
+    let ours = |_: &Session| Some("ours");
+    let nothing = |_: &Session| None::<&str>;
+    let broken = |_: &Session| Some("b\0");
+    for (layer, want, on_sendmail) in [
+        (
+            SetHeaderLayer::replacing("X-A", "ours"),
+            &replaced[..],
+            None,
+        ),
+        (SetHeaderLayer::replacing_with("X-A", ours), &replaced, None),
+        (
+            SetHeaderLayer::replacing_with("X-A", nothing),
+            &removed,
+            None,
+        ),
+        (
+            SetHeaderLayer::replacing_with("X-A", broken),
+            &removed,
+            None,
+        ),
+        (SetHeaderLayer::removing("X-A"), &removed, None),
+        (
+            SetHeaderLayer::overriding("X-A", "ours"),
+            &overridden,
+            // Before the first of its name, which is deleted.
+            Some(&replaced),
+        ),
+        (
+            SetHeaderLayer::overriding_with("X-A", ours),
+            &overridden,
+            Some(&replaced),
+        ),
+        (
+            SetHeaderLayer::overriding_with("X-A", nothing),
+            &removed,
+            None,
+        ),
+        (
+            SetHeaderLayer::overriding_with("X-A", broken),
+            &removed,
+            None,
+        ),
+    ] {
+        let layer = layer.unwrap();
+        for profile in profiles() {
+            for answer in [Response::accept(), Response::proceed(), same_name()] {
+                let done = deliver(&profile, &layer, answer).await;
+                let is_sendmail = profile.name() == "Sendmail";
+                let want = match on_sendmail {
+                    Some(want) if is_sendmail => &want[..],
+                    _ => want,
+                };
+                assert_eq!(headers(&done), list(want), "{} {done}", profile.name());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn adds_behind_and_before_those_of_the_filter_within() {
+    for profile in profiles() {
+        let within = Response::accept()
+            .insert_header(0, "X-A", "inner")
+            .delete_header("X-A", 2);
+        for layer in [
+            SetHeaderLayer::prepending("X-A", "ours"),
+            SetHeaderLayer::prepending_with("X-A", |_: &Session| Some("ours")),
+        ] {
+            let done = deliver(&profile, &layer.unwrap(), within.clone()).await;
+            assert_eq!(
+                headers(&done)[..2],
+                list(&[("x-a", "ours"), ("x-a", "inner")])
+            );
+            let top = done.message.headers().iter().next().unwrap();
+            assert_eq!(top.value(), "ours", "above the MTA's own: {done}");
+        }
+        let layer = SetHeaderLayer::appending_with("X-New", |session: &Session| {
+            let session = session.sender()?;
+            Some(format!("from {}\r\nX-Forged: yes", session.mailbox()))
+        });
+        let filter = answers(Stage::Mail, Response::proceed());
+        let filter = layer.unwrap().layer(filter);
+        let mut mta = MockMta::with_profile(profile, filter);
+        let done = mta.deliver(mail().from("a@example.org")).await;
+        let last = headers(&done).pop().unwrap();
+        assert_eq!(last.1, " from a@example.org\n\tX-Forged: yes", "{done}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_may_be_empty() {
+    for profile in profiles() {
+        for placed in [SetHeaderLayer::replacing, SetHeaderLayer::overriding] {
+            let done = deliver(&profile, &placed("X-A", "").unwrap(), Response::accept()).await;
+            let all = headers(&done);
+            let mut named = all.iter().filter(|(name, _)| name == "x-a");
+            let (one, more) = (named.next().unwrap(), named.next());
+            assert!(one.1.trim().is_empty() && more.is_none(), "{done}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sets_it_wherever_the_filter_accepts() {
+    for profile in profiles() {
+        for at in [
+            Stage::Connect,
+            Stage::Helo,
+            Stage::Mail,
+            Stage::Rcpt,
+            Stage::Header,
+            Stage::EndOfHeaders,
+            Stage::Body,
+            Stage::EndOfMessage,
+        ] {
+            let filter = answers(at, Response::accept());
+            let filter = SetHeaderLayer::replacing("X-A", "ours")
+                .unwrap()
+                .layer(filter);
+            for _ in 0..2 {
+                let done = MockMta::with_profile(profile.clone(), filter.clone())
+                    .deliver(mail())
+                    .await;
+                assert_accepted!(done);
+                let want = [("subject", "s"), ("x-a", "ours"), ("x-b", "b")];
+                assert_eq!(headers(&done), list(&want), "{at} {done}");
+            }
+        }
+    }
+}
+
+/// A filter that accepted has no more of a body sent than the MTA has sent already.
+#[tokio::test]
+async fn spares_the_body_that_nobody_wants() {
+    let filter = service_fn(async |request: Request| {
+        Ok::<_, Infallible>(match request.event() {
+            Event::Negotiate(_) => Response::needs(Needs::none().event(Stage::Body).skip()),
+            Event::Body(_) => Response::accept(),
+            _ => Response::proceed(),
+        })
+    });
+    let mut service = layer().layer(filter);
+    let offer = ask(&mut service, Event::Negotiate(Offer::V6)).await;
+    assert!(offer.needs_asked().is_some());
+    for profile in [MtaProfile::postfix(), MtaProfile::sendmail()] {
+        let large = mail().raw_body("0123456789abcde\r\n".repeat(100_000));
+        let done = MockMta::with_profile(profile, service.clone())
+            .deliver(large)
+            .await;
+        assert_accepted!(done);
+        let skips = done
+            .answers
+            .iter()
+            .filter(|answer| answer.verdict == Verdict::Skip);
+        assert_eq!(skips.count(), 1, "{done}");
+        assert_eq!(done.edits.len(), 1, "{done}");
+    }
+}
+
+#[tokio::test]
+async fn bears_what_mails_bring() {
+    for layer in [
+        SetHeaderLayer::appending("X-A", "b"),
+        SetHeaderLayer::prepending_with("Subject", |session: &Session| {
+            session.helo().map(|helo| helo.to_vec())
+        }),
+        SetHeaderLayer::overriding("Received", "b"),
+        SetHeaderLayer::replacing("From", "b"),
+        SetHeaderLayer::removing("Subject"),
+    ] {
+        let filter = answers(Stage::EndOfMessage, same_name());
+        survives(layer.unwrap().layer(filter)).await;
+    }
+}
+
+/// Where values keep their leading space the layer writes one.
+#[tokio::test]
+async fn has_its_space_whatever_was_negotiated() {
+    let ours = |_: &Session| Some("ours");
+    for layer in [
+        SetHeaderLayer::appending("X-A", "ours"),
+        SetHeaderLayer::prepending_with("X-A", ours),
+        SetHeaderLayer::replacing("X-A", "ours"),
+        SetHeaderLayer::replacing_with("X-A", ours),
+    ] {
+        let layer = layer.unwrap();
+        for needs in [Needs::none(), Needs::none().leading_space()] {
+            let filter = service_fn(move |_: Request| {
+                std::future::ready(Ok::<_, Infallible>(Response::needs(needs.clone())))
+            });
+            for profile in profiles() {
+                let filter = layer.layer(filter.clone());
+                let mut mta = MockMta::with_profile(profile, filter);
+                let done = mta.deliver(mail()).await;
+                assert!(
+                    headers(&done).contains(&("x-a".into(), " ours".into())),
+                    "{done}"
+                );
+            }
+        }
+    }
 }

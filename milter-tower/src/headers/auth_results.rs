@@ -33,14 +33,31 @@ impl Headers {
     /// [`remove_if`](Self::remove_if).
     pub fn remove_auth_results(&mut self, authserv_id: impl AsRef<[u8]>) -> usize {
         let ours = authserv_id.as_ref();
-        self.remove_if(|field| is_auth_results(field) && may_claim(field, ours))
+        self.remove_if(|field| field.may_claim_auth_results(ours))
     }
 }
 
-fn is_auth_results(field: Field<'_>) -> bool {
-    // RFC 5322 4.5: white space between name and colon was allowed once
-    let name = field.name().as_bytes().trim_ascii_end();
-    name.eq_ignore_ascii_case(b"Authentication-Results")
+impl Field<'_> {
+    /// Whether this is `Authentication-Results`, also one with white space before the colon.
+    pub fn is_auth_results(self) -> bool {
+        // RFC 5322 4.5: white space between name and colon was allowed once
+        let name = self.name().as_bytes().trim_ascii_end();
+        name.eq_ignore_ascii_case(b"Authentication-Results")
+    }
+
+    /// Whether it is, and a program could take it for one with that authserv-id: those that
+    /// [`remove_auth_results`](Headers::remove_auth_results) removes.
+    ///
+    /// ```
+    /// use milter_tower::{Field, Header};
+    ///
+    /// let forged = Header::new("Authentication-Results", "(x) MX.example.org 1; spf=pass");
+    /// assert!(Field::from(&forged).may_claim_auth_results("mx.example.org"));
+    /// assert!(!Field::from(&forged).may_claim_auth_results("mx.example.net"));
+    /// ```
+    pub fn may_claim_auth_results(self, authserv_id: impl AsRef<[u8]>) -> bool {
+        self.is_auth_results() && may_claim(self, authserv_id.as_ref())
+    }
 }
 
 /// Whether a program could take the field for one with that authserv-id.

@@ -77,6 +77,13 @@ impl<'h> Field<'h> {
     }
 }
 
+/// A view of a header, as it comes with an [event](crate::Event::Header).
+impl<'h> From<&'h Header> for Field<'h> {
+    fn from(header: &'h Header) -> Self {
+        Self::new(header)
+    }
+}
+
 /// Leaves out line breaks: LF as MTAs write them, and CRLF.
 fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     if !value.contains(&b'\n') {
