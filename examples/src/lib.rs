@@ -1,6 +1,6 @@
-//! What the example programs share: logging, stopping, and telling how to use them.
+//! What the example programs share: logging, stopping, telling how to use them, and what those that
+//! show mails show them with.
 
-use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +9,15 @@ use clap::Args;
 use milter_tower::{Address, BoxError, ListenOptions, Listeners, Modification};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::color::Color;
+
+pub mod color;
+pub mod dial;
+pub mod diff;
+pub mod edits;
+pub mod letter;
+pub mod text;
 
 /// Where a program listens, as options of its command line.
 #[derive(Args, Clone, Debug)]
@@ -74,13 +83,13 @@ fn octal(text: &str) -> Result<u32, String> {
 
 /// Logs to standard error; `RUST_LOG` says what, by default everything from `info` on.
 ///
-/// Colours only on a terminal.
+/// Colours only on a terminal, and not if `NO_COLOR` is set.
 pub fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(Color::Auto.is_on(&std::io::stderr()))
         .init();
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use milter_examples::edits::Edit;
 use milter_tower::testing::{Reaction, Step};
 use milter_tower::{Agreement, MacroStage, Recipient, Stage};
 use serde::Serialize;
 
-use crate::edits::Edit;
 use crate::ending::Ending;
 use crate::run;
 use crate::show::{is_changed, macro_stage, reply_to};

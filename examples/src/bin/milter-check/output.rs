@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, Stderr, Stdout, Write as _};
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::AutoStream;
 use serde::Serialize;
 
-use crate::args::{Color, Show};
+use crate::args::Show;
 use crate::json;
 use crate::run::{Checked, Opened};
 use crate::show;
@@ -33,12 +33,6 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(args: &Show) -> Self {
-        let choice = match args.color {
-            Color::Auto => None,
-            Color::Always => Some(ColorChoice::Always),
-            Color::Never => Some(ColorChoice::Never),
-        };
-        let (out, err) = (io::stdout(), io::stderr());
         Self {
             mode: match args {
                 Show { json: true, .. } => Mode::Json,
@@ -46,14 +40,8 @@ impl Output {
                 _ => Mode::People,
             },
             full: args.full,
-            out: match choice {
-                Some(choice) => AutoStream::new(out, choice),
-                None => AutoStream::auto(out),
-            },
-            err: match choice {
-                Some(choice) => AutoStream::new(err, choice),
-                None => AutoStream::auto(err),
-            },
+            out: args.color.on(io::stdout()),
+            err: args.color.on(io::stderr()),
             shown: None,
         }
     }

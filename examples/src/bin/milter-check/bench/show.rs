@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use milter_examples::color::{BOLD, DIM, GREEN, RED};
+use milter_examples::text::{Shown, count, float, time};
 use serde::Serialize;
 
 use super::Measured;
 use super::histogram::Histogram;
 use crate::ending::Ending;
 use crate::json::ms;
-use crate::show::{BOLD, DIM, GREEN, RED};
-use crate::text::{Shown, count, float, time};
 
 /// The most rows of the drawing.
 const ROWS: u32 = 14;
