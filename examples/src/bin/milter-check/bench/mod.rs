@@ -77,7 +77,10 @@ pub(crate) async fn run(args: &Args, output: &mut Output) -> Result<ExitCode, Tr
     });
     let began = Instant::now();
     let mut workers = JoinSet::new();
-    let connections = u64::from(args.load.connections).min(total);
+    // None is idle from the beginning.
+    let connections = u32::try_from(total).map_or(args.load.connections, |total| {
+        total.min(args.load.connections)
+    });
     for _ in 0..connections {
         workers.spawn(work(Arc::clone(&load)));
     }
@@ -89,7 +92,7 @@ pub(crate) async fn run(args: &Args, output: &mut Output) -> Result<ExitCode, Tr
     let measured = Measured {
         tally,
         total,
-        connections: args.load.connections,
+        connections,
         took,
     };
     output.measured(|| show::text(&measured), &show::Object::from(&measured))?;

@@ -48,11 +48,11 @@ pub(super) fn text(measured: &Measured) -> String {
         let why = Shown(why.as_bytes());
         let _ = writeln!(out, "  {RED}{count:>8} times: {why}{RED:#}");
     }
-    if failed > 0 {
-        let _ = writeln!(out, "  The times below are those of the others.");
-    }
     if tally.messages.count() == 0 {
         return out;
+    }
+    if failed > 0 {
+        let _ = writeln!(out, "  The times below are those of the others.");
     }
     let _ = writeln!(out, "\n{BOLD}Time for a message{BOLD:#}");
     percentiles(&mut out, &tally.messages);
