@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use milter_examples::color::Color;
 use milter_examples::text::count;
-use milter_examples::Listen;
+use milter_examples::{Listen, tell};
 use milter_tower::testing::Recording;
 use milter_tower::testing::recording::Recorder;
 use milter_tower::{Address, BoxError, Listener, Listeners};
@@ -90,9 +90,9 @@ async fn run(args: Args) -> Result<(), BoxError> {
     // Made only when nothing else is in the way: what is there is not written over.
     let recorder = args.record.as_deref().map(create).transpose()?;
     for address in listeners.addresses() {
-        eprintln!(
+        tell(format_args!(
             "listening at {address}, passing on to {to}; Ctrl-C ends it"
-        );
+        ));
     }
     let report = Report::new(io::stdout(), transcript, recorder);
     let (news, incoming) = mpsc::channel(WAITING);
@@ -148,7 +148,7 @@ async fn serve(mut listeners: Listeners, to: Address, news: &mpsc::Sender<news::
                 match listeners.accept().await {
                     Ok(accepted) => return (accepted, permit),
                     Err(error) => {
-                        eprintln!("cannot accept a connection: {error}");
+                        tell(format_args!("cannot accept a connection: {error}"));
                         // No descriptor is left, most likely.
                         sleep(Duration::from_secs(1)).await;
                     }
@@ -171,10 +171,10 @@ async fn serve(mut listeners: Listeners, to: Address, news: &mpsc::Sender<news::
     drop(listeners);
     let all_end = async { while connections.join_next().await.is_some() {} };
     if timeout(GRACE, all_end).await.is_err() {
-        eprintln!(
+        tell(format_args!(
             "closing what is still open: {}",
             count(connections.len(), "connection")
-        );
+        ));
         connections.shutdown().await;
     }
 }
