@@ -83,6 +83,18 @@ impl Listen {
     }
 }
 
+/// Refuses to pass on to one of these addresses.
+///
+/// # Errors
+///
+/// It listens there itself: each connection would make another one.
+pub fn not_to_itself(listeners: &Listeners, to: &Address) -> Result<(), BoxError> {
+    if listeners.addresses().any(|address| address == *to) {
+        return Err(format!("{to} is where this listens: it would pass on to itself").into());
+    }
+    Ok(())
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()

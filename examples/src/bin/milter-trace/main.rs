@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use milter_examples::color::Color;
 use milter_examples::text::count;
-use milter_examples::{Listen, tell};
+use milter_examples::{Listen, not_to_itself, tell};
 use milter_tower::testing::Recording;
 use milter_tower::testing::recording::Recorder;
 use milter_tower::{Address, BoxError, Listener, Listeners};
@@ -84,9 +84,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
     // The command line is refused without it.
     let to = args.to.ok_or("--to is missing")?;
     let listeners = args.listen.listen().await?;
-    if listeners.addresses().any(|address| address == to) {
-        return Err(format!("{to} is where this listens: it would pass on to itself").into());
-    }
+    not_to_itself(&listeners, &to)?;
     // Made only when nothing else is in the way: what is there is not written over.
     let recorder = args.record.as_deref().map(create).transpose()?;
     for address in listeners.addresses() {
@@ -115,7 +113,13 @@ fn create(file: &Path) -> Result<Recorder<Box<dyn Write + Send>>, BoxError> {
         recorder.flush()?;
         Ok(recorder)
     };
-    open().map_err(|error: io::Error| format!("{}: {error}", file.display()).into())
+    open().map_err(|error: io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::AlreadyExists => "; a recording is not written over, name another file",
+            _ => "",
+        };
+        format!("{}: {error}{hint}", file.display()).into()
+    })
 }
 
 fn show(file: &Path, mut transcript: Transcript) -> Result<(), BoxError> {
