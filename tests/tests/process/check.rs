@@ -664,6 +664,9 @@ fn a_load_test_counts_what_fails() {
         "{said:?}"
     );
     assert!(!said.out.contains("times below"), "{said:?}");
+    let said = filter.check(&[&*bad, "--bench", "1", "--timeout", "0.3", "--quiet"]);
+    assert_eq!((said.code, &*said.out), (Some(75), ""), "{said:?}");
+    assert!(said.err.contains("1 times: the filter did not"), "{said:?}");
     let said = check(&Address::free_tcp().to_string(), &["--bench", "100"]);
     assert_eq!(said.code, Some(69), "{said:?}");
 }

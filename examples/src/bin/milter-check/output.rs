@@ -7,6 +7,7 @@ use anstream::AutoStream;
 use serde::Serialize;
 
 use crate::args::Show;
+use crate::bench::Measured;
 use crate::json;
 use crate::run::{Checked, Opened};
 use crate::show;
@@ -74,16 +75,15 @@ impl Output {
         }
     }
 
-    /// What a load test measured, in either form.
-    pub(crate) fn measured(
-        &mut self,
-        text: impl FnOnce() -> String,
-        object: &impl Serialize,
-    ) -> Result<(), Trouble> {
+    /// What a load test measured.
+    pub(crate) fn measured(&mut self, measured: &Measured) -> Result<(), Trouble> {
         match self.mode {
-            Mode::People => self.say(&text()),
-            Mode::Json => self.object(object),
-            Mode::Quiet => Ok(()),
+            Mode::People => self.say(&measured.text()),
+            Mode::Json => self.object(&measured.object()),
+            Mode::Quiet => {
+                self.warn(&measured.errors());
+                Ok(())
+            }
         }
     }
 

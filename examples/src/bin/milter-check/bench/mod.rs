@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use milter_tower::Address;
 use milter_tower::testing::{Mail, MockMta, MtaProfile, SmtpSession};
+use serde::Serialize;
 use tokio::pin;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,11 +48,28 @@ struct Load {
 
 /// What was measured.
 #[derive(Debug)]
-struct Measured {
+pub(crate) struct Measured {
     tally: Tally,
     total: u64,
     connections: u32,
     took: Duration,
+}
+
+impl Measured {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        show::text(self)
+    }
+
+    /// The same where only errors are told.
+    pub(crate) fn errors(&self) -> String {
+        show::errors(self)
+    }
+
+    /// For programs.
+    pub(crate) fn object(&self) -> impl Serialize + use<> {
+        show::Object::from(self)
+    }
 }
 
 /// Sends the messages, and says how it went.
@@ -95,7 +113,7 @@ pub(crate) async fn run(args: &Args, output: &mut Output) -> Result<ExitCode, Tr
         connections,
         took,
     };
-    output.measured(|| show::text(&measured), &show::Object::from(&measured))?;
+    output.measured(&measured)?;
     Ok(code.into())
 }
 

@@ -44,10 +44,7 @@ pub(super) fn text(measured: &Measured) -> String {
         let style = if ending.is_verdict() { GREEN } else { RED };
         let _ = writeln!(out, "  {style}{count:>8} {ending}{style:#}");
     }
-    for (why, count) in &tally.errors {
-        let why = Shown(why.as_bytes());
-        let _ = writeln!(out, "  {RED}{count:>8} times: {why}{RED:#}");
-    }
+    out.push_str(&errors(measured));
     if tally.messages.count() == 0 {
         return out;
     }
@@ -74,6 +71,16 @@ pub(super) fn text(measured: &Measured) -> String {
             time(times.per_mille(990)),
             time(times.max())
         );
+    }
+    out
+}
+
+/// Why messages got no verdict.
+pub(super) fn errors(measured: &Measured) -> String {
+    let mut out = String::new();
+    for (why, count) in &measured.tally.errors {
+        let why = Shown(why.as_bytes());
+        let _ = writeln!(out, "  {RED}{count:>8} times: {why}{RED:#}");
     }
     out
 }
