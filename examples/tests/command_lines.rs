@@ -139,11 +139,16 @@ fn each_tells_what_it_cannot_use() {
         (
             TRACE,
             &["--listen", &socket, "--to", "unix:/x", "--record", &empty],
-            "empty: File exists",
+            "(os error 17); a recording is not written over",
         ),
         (
             TRACE,
             &["--listen", &socket, "--to", &socket],
+            "/socket is where this listens",
+        ),
+        (
+            PROXY,
+            &["--listen", &socket, "--to", "unix:/x", "--to", &socket],
             "/socket is where this listens",
         ),
         (TRACE, &["--show", &missing], "missing: No such file"),

@@ -86,6 +86,9 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .content(args.timeout);
     let (connect, failing) = (args.connect_timeout, args.on_failure);
     let listeners = args.listen.bind().await?;
+    for to in &args.to {
+        milter_examples::not_to_itself(&listeners, to)?;
+    }
     match <[Address; 1]>::try_from(args.to) {
         Ok([address]) => {
             let remote = Remote::new(address)
