@@ -8,6 +8,7 @@ use tracing::debug;
 use super::connector::{Connector, Target, known};
 use super::error::{RemoteError, RemoteErrorKind};
 use super::future::{Asks, Lent, Lost, Writes};
+use super::macros::macros_fit;
 use super::state::{Down, Next, State};
 use crate::client::Connection;
 use crate::clock::after;
@@ -143,7 +144,9 @@ async fn introduce<C: Connector>(
 /// Whether a backend that agreed to this can work under what was agreed on with the MTA.
 fn fits(agreed: &Agreement, theirs: &Agreement) -> bool {
     // Which headers have their space is said by neither them nor its modifications.
-    agreed.serves(&theirs.needs()) && agreed.leading_space() == theirs.leading_space()
+    agreed.serves(&theirs.needs())
+        && agreed.leading_space() == theirs.leading_space()
+        && macros_fit(agreed.macros(), theirs.macros())
 }
 
 /// Shows a backend what it was not there for.
