@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::letter::Letter;
 use super::words;
 use super::{
-    Answer, ClientError, Connection, DefaultAction, Fate, MacroScope, Mail, Outcome, StageAnswer,
+    Answer, ClientError, Connection, DefaultAction, Delivery, Fate, MacroScope, Mail, StageAnswer,
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
@@ -22,7 +22,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// refused, and not at all after a refusal of the rest. Where the milter refuses without words
     /// of its own the client gets those of Postfix.
     ///
-    /// If the milter fails, or has failed before, that is in [`Outcome::failure`], and the mail is
+    /// If the milter fails, or has failed before, that is in [`Delivery::failure`], and the mail is
     /// treated as [configured](super::Client::on_failure): refused, or accepted as it is.
     ///
     /// The macros are those of the mail, and those that were [set](Self::set_macro). The connection
@@ -43,17 +43,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// # let serving = tokio::spawn(serve_connection(other_end, filter).into_future());
     /// let mut milter = Client::without_address().over(io).await?;
     /// let mail = Mail::new().to("bob@example.net").to("trap@example.net").body("hi");
-    /// let outcome = milter.deliver(&mail).await;
-    /// assert!(outcome.is_accepted(), "{outcome}");
-    /// assert_eq!(outcome.refused_recipients().count(), 1);
-    /// assert_eq!(outcome.message.recipients().len(), 1);
-    /// assert_eq!(outcome.message.headers().get_str("X-Seen"), Some("yes"));
+    /// let delivery = milter.deliver(&mail).await;
+    /// assert!(delivery.is_accepted(), "{delivery}");
+    /// assert_eq!(delivery.refused_recipients().count(), 1);
+    /// assert_eq!(delivery.message.recipients().len(), 1);
+    /// assert_eq!(delivery.message.headers().get_str("X-Seen"), Some("yes"));
     /// milter.quit().await?;
     /// # serving.await??;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Outcome {
+    pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mail = mail.borrow();
         let mut letter = Letter::default();
         letter.sender = Some(mail.sender());
@@ -78,9 +78,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         // What goes wrong now is found at the next mail.
         let _ = self.abort().await;
         let leading_space = self.agreement().leading_space();
-        let mut outcome = letter.finish(self.settings.edits.clone(), None, leading_space);
-        outcome.failure = failure;
-        outcome
+        let mut delivery = letter.finish(self.settings.edits.clone(), None, leading_space);
+        delivery.failure = failure;
+        delivery
     }
 
     /// Tells it, up to what ends it.
