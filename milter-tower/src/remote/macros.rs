@@ -77,16 +77,17 @@ fn queue<IO: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Whether the MTA was asked for all the macros that a backend asks for: one that judges by them
-/// must not judge without.
+/// Whether the MTA tells all the macros that a backend asks for: one that judges by them must not
+/// judge without. Where the MTA was asked for none in particular it has its own list.
 pub(super) fn macros_fit(asked: &MacroLists, theirs: &MacroLists) -> bool {
-    let has = |stage, name: &[u8]| {
-        let mut names = asked.get(stage).into_iter().flatten();
-        names.any(|one| bare(&one) == bare(name))
+    let is_told = |stage, name: &[u8]| {
+        let mut names = asked.get(stage);
+        let names = names.as_mut();
+        names.is_none_or(|names| names.any(|one| bare(&one) == bare(name)))
     };
     MacroStage::ALL.into_iter().all(|stage| {
         let mut names = theirs.get(stage).into_iter().flatten();
-        names.all(|name| has(stage, &name))
+        names.all(|name| is_told(stage, &name))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Opening backends: at the negotiation, and in the place of one that was lost.
 
 use milter_core::client::Failure;
-use milter_core::{Agreement, Needs, Offer, Stage};
+use milter_core::{Actions, Agreement, Needs, Offer, Stage};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -143,8 +143,9 @@ async fn introduce<C: Connector>(
 
 /// Whether a backend that agreed to this can work under what was agreed on with the MTA.
 fn fits(agreed: &Agreement, theirs: &Agreement) -> bool {
+    let needs = theirs.needs().without_action(Actions::REQUEST_MACROS);
     // Which headers have their space is said by neither them nor its modifications.
-    agreed.serves(&theirs.needs())
+    agreed.serves(&needs)
         && agreed.leading_space() == theirs.leading_space()
         && macros_fit(agreed.macros(), theirs.macros())
 }

@@ -87,9 +87,6 @@ async fn one_that_asks_for_more_is_refused_and_all_mail_after_it() {
         Needs::none()
             .event(Stage::Rcpt)
             .macros_exact(MacroStage::Mail, ["{auth_type}", "{auth_authen}"]),
-        Needs::none()
-            .event(Stage::Rcpt)
-            .macros_exact(MacroStage::Rcpt, ["{auth_type}"]),
     ];
     for more in more {
         let backend = lost(Needs::all()).asking(move |number| match number {
