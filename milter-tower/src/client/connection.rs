@@ -89,6 +89,8 @@ pub struct Connection<IO = Stream> {
     /// Where the milter decided something last.
     decided_at: Option<Stage>,
     on_progress: Option<Box<OnProgress>>,
+    /// A whole mail is being told, or was when that was dropped.
+    pub(super) delivers: bool,
 }
 
 type OnProgress = dyn FnMut(Stage) + Send + Sync;
@@ -259,6 +261,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             has_greeted: false,
             decided_at: None,
             on_progress: None,
+            delivers: false,
         };
         if let Err(error) = this.link.offer() {
             return Err(this.send_error(None, error));

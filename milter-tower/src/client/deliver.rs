@@ -26,7 +26,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// treated as [configured](super::Client::on_failure): refused, or accepted as it is.
     ///
     /// The macros are those of the mail, and those that were [set](Self::set_macro). The connection
-    /// stays open, for the client's next mail.
+    /// stays open, for the client's next mail. If this future is dropped before it is done, that next
+    /// one has the milter give up what was left in its middle.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -62,7 +63,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
         letter.body(mail.content().clone());
         let mut to = mail.recipients().into_iter();
-        let failure = self.tell_all(mail, &mut letter, &mut to).await.err();
+        let was_dropped = std::mem::replace(&mut self.delivers, true);
+        let begun = if was_dropped {
+            self.give_up().await
+        } else {
+            Ok(())
+        };
+        let told = match begun {
+            Ok(()) => self.tell_all(mail, &mut letter, &mut to).await,
+            Err(error) => Err(error),
+        };
+        let failure = told.err();
         if let Some(error) = &failure {
             let stage = error.stage().unwrap_or(Stage::Connect);
             let fate = match self.on_failure().reply() {
@@ -77,10 +88,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
         // What goes wrong now is found at the next mail.
         let _ = self.abort().await;
+        self.delivers = false;
         let leading_space = self.agreement().leading_space();
         let mut delivery = letter.finish(self.settings.edits.clone(), None, leading_space);
         delivery.failure = failure;
         delivery
+    }
+
+    /// Ends what a dropped call left in its middle.
+    async fn give_up(&mut self) -> Result<(), ClientError> {
+        self.answer().await?;
+        self.abort().await
     }
 
     /// Tells it, up to what ends it.
