@@ -27,13 +27,18 @@ pub mod text;
 pub struct Listen {
     /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH; can be given several times. By
     /// default at the sockets that systemd passes, or else at inet:10025@127.0.0.1
-    #[arg(long = "listen", value_name = "ADDRESS")]
+    #[arg(
+        long = "listen",
+        value_name = "ADDRESS",
+        env = "MILTER_LISTEN",
+        value_delimiter = ','
+    )]
     addresses: Vec<Address>,
     /// The permissions of a unix socket, in octal: 660
-    #[arg(long, value_name = "MODE", value_parser = octal)]
+    #[arg(long, value_name = "MODE", env = "MILTER_SOCKET_MODE", value_parser = octal)]
     socket_mode: Option<u32>,
     /// The group of a unix socket: the one that the MTA is in
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", env = "MILTER_SOCKET_GROUP")]
     socket_group: Option<String>,
 }
 
