@@ -22,6 +22,7 @@ mod replies;
 mod secured;
 mod session;
 mod slow;
+mod stacks;
 mod steps;
 mod together;
 mod verdicts;

@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use milter_middleware::failure_policy::FailurePolicyLayer;
 use milter_tests::address::Address;
-use milter_tests::process::{Filter, program};
+use milter_tests::process::{Filter, Guard, program};
 use milter_tests::wait::{self, PATIENCE};
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
-use milter_tower::{assert_accepted, assert_header, assert_refused};
+use milter_tower::{
+    Event, Request, Response, assert_accepted, assert_header, assert_refused, serve,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tower::{Layer, service_fn};
+
+use crate::systemd::Manager;
 
 /// The program, and where its status is asked for.
 struct Production {
@@ -141,14 +147,9 @@ async fn it_tells_how_it_does_and_stops_when_mail_is_through() {
 
 #[tokio::test]
 async fn each_message_has_a_line() {
-    let production = Production::start(&["--remote", "gone=unix:/nowhere/socket"]);
-    let mut mta = production.mta();
     let mail = Mail::new()
         .from("\"a \\\" b\"@example.org")
         .to("bob@example.net");
-    assert_refused!(mta.deliver(&mail).await, 451);
-    drop(mta);
-
     let production = Production::start(&["--log-addresses", "domain", "--max-size", "1000"]);
     let mut mta = production.mta();
     let accepted = mta.deliver(&mail).await;
@@ -176,16 +177,30 @@ async fn each_message_has_a_line() {
     assert!(refused["time"].as_f64().is_some(), "{refused}");
 }
 
+/// A milter that leaves at MAIL: its address.
+async fn leaving() -> String {
+    let listener = "inet:0@127.0.0.1".parse::<milter_tower::Address>().unwrap();
+    let listener = listener.bind().await.unwrap();
+    let address = listener.address().to_string();
+    let filter = service_fn(async |request: Request| match request.event() {
+        Event::Mail(_) => Err("broken"),
+        _ => Ok(Response::proceed()),
+    });
+    let filter = FailurePolicyLayer::close().layer(filter);
+    tokio::spawn(async move { serve(listener, filter).await });
+    address
+}
+
 /// Each metric of the dashboard is there after some mail, with the labels that it asks for.
 #[tokio::test]
 async fn the_dashboard_shows_what_there_is() {
-    let remote = ["--remote", "gone=unix:/nowhere/socket"];
-    let production = Production::start(&remote);
+    let remote = format!("leaving={}", leaving().await);
+    let production = Production::start(&["--remote", &remote]);
     let mut mta = production.mta();
-    // The member that is gone fails; and one decides.
-    assert_refused!(mta.deliver(Mail::new()).await, 451);
-    let two_authors = Mail::new().header("From", "a@b").header("From", "c@d");
-    assert_refused!(mta.deliver(two_authors).await, 451);
+    for _ in 0..2 {
+        assert_refused!(mta.deliver(Mail::new()).await, 451);
+    }
+    production.wait_for("who failed", |line| line["member"] == "leaving");
     let (_, metrics) = production.get("/metrics");
     let samples: Vec<&str> = metrics
         .lines()
@@ -290,24 +305,44 @@ async fn rules_change_at_a_signal() {
 }
 
 #[test]
+fn systemd_hears_when_it_is_ready_and_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let notify = dir.path().join("notify");
+    let manager = Manager::new(&notify);
+    let address = Address::free_tcp();
+    let mut command = Command::new(program("production"));
+    command
+        .args(["--status", "off"])
+        .env("MILTER_LISTEN", address.to_string())
+        .env("NOTIFY_SOCKET", &notify);
+    let mut filter = Filter::start_command(&mut command, &address);
+    manager.wait_for("READY=1");
+    let status = filter.stop().unwrap();
+    assert!(status.success(), "{status}\n{}", filter.output());
+    manager.wait_for("STOPPING=1");
+}
+
+/// The exit code of a program that ends by itself, and what it said.
+fn run(args: &[&str], variable: (&str, &str)) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("output");
+    let output = fs::File::create(&path).unwrap();
+    let mut command = Command::new(program("production"));
+    command
+        .args(["--listen", "inet:0@127.0.0.1"])
+        .args(args)
+        .env(variable.0, variable.1)
+        .stdout(output.try_clone().unwrap())
+        .stderr(output);
+    let mut guard = Guard::spawn(&mut command).unwrap();
+    let status = wait::until("its end", PATIENCE, || guard.ended());
+    let said = fs::read_to_string(&path).unwrap();
+    let status = status.unwrap_or_else(|error| panic!("{error}: {args:?} {variable:?}\n{said}"));
+    (status.code(), said)
+}
+
+#[test]
 fn what_is_wrong_is_told_at_once() {
-    let run = |args: &[&str], variable: (&str, &str)| {
-        let mut command = Command::new(program("production"));
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command
-            .args(["--listen", "inet:0@127.0.0.1", "--status", "off"])
-            .args(args)
-            .env(variable.0, variable.1)
-            .output()
-            .unwrap();
-        (
-            status.code(),
-            String::from_utf8([stdout, stderr].concat()).unwrap(),
-        )
-    };
     let none = ("MILTER_NOTHING", "");
     for (args, variable, said) in [
         (&["--max-size", "0"][..], none, "--max-size"),
@@ -328,22 +363,14 @@ fn what_is_wrong_is_told_at_once() {
         assert_eq!(code, Some(2), "{args:?} {variable:?}: {told}");
         assert!(told.starts_with("error: ") && told.contains(said), "{told}");
     }
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    // Of a variable and an option the option counts.
     let (code, told) = run(&[], ("MILTER_RECIPIENTS", "/nowhere/rules"));
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("/nowhere/rules: No such file"), "{told}");
-    let mut command = Command::new(program("production"));
-    let output = command
-        .args(["--listen", "inet:0@127.0.0.1", "--status", &address])
-        .env("MILTER_STATUS", "off")
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(
-        told.contains(&format!("--status {address}: Address already in use")),
-        "{told}"
-    );
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // Of a variable and an option the option counts.
+    let (code, told) = run(&["--status", &address], ("MILTER_STATUS", "off"));
+    assert_eq!(code, Some(1), "{told}");
+    let said = format!("--status {address}: Address already in use");
+    assert!(told.contains(&said), "{told}");
 }
