@@ -79,11 +79,10 @@ async fn run(args: Args) -> Result<(), BoxError> {
     tokio::spawn(keep_up(metrics.clone()));
     if let Some(listener) = endpoint {
         let handle = server.handle();
-        let stats = Box::new(move || handle.stats());
         let status = Status {
             metrics,
             is_ready,
-            stats,
+            stats: Box::new(move || handle.stats()),
         };
         tokio::spawn(status.serve(listener));
     }

@@ -62,8 +62,40 @@ fn in_production(kind: Kind) {
         delivered.header("Authentication-Results"),
         ["mx.example.net; dkim=fail"]
     );
+    refusals(&rig);
 
-    // All of this in one session.
+    // The milter elsewhere goes, and comes back.
+    remote.stop().unwrap();
+    let smtp = rig.send(&mail);
+    let code = smtp
+        .last()
+        .or(smtp.greeting.as_ref())
+        .map(|reply| reply.code / 100);
+    assert!(
+        !smtp.accepted() && code == Some(4),
+        "{smtp:?}\n{}",
+        rig.report()
+    );
+    let _remote = Filter::start::<&str>("hello", &hello, &[]);
+    assert_eq!(
+        rig.deliver(&mail).header("X-Hello"),
+        ["from a tower service"]
+    );
+    assert!(rig.sink.take_all().is_empty());
+
+    told(&rig);
+    // It stops though the mail server keeps connections.
+    let status = rig.filter.stop().unwrap();
+    assert!(status.success(), "{status}\n{}", rig.report());
+    assert!(
+        lines(&rig.filter)
+            .iter()
+            .any(|line| line["message"] == "stopped")
+    );
+}
+
+/// Rules and limits, in one session.
+fn refusals(rig: &Rig) {
     let (mut client, _) = Client::connect(rig.mta.port()).unwrap();
     client.command("EHLO client.example.org").unwrap();
     let two = Mail::new().recipient("<old@example.net>").recipient(BOB);
@@ -90,26 +122,10 @@ fn in_production(kind: Kind) {
     refused(&large, 552, "5.3.4 Message size exceeds limit");
     refused(&Mail::to_bob().sender_args("SIZE=10001"), 552, "5.3.4");
     client.command("QUIT").unwrap();
+}
 
-    // The milter elsewhere goes, and comes back.
-    remote.stop().unwrap();
-    let smtp = rig.send(&mail);
-    let code = smtp
-        .last()
-        .or(smtp.greeting.as_ref())
-        .map(|reply| reply.code / 100);
-    assert!(
-        !smtp.accepted() && code == Some(4),
-        "{smtp:?}\n{}",
-        rig.report()
-    );
-    let _remote = Filter::start::<&str>("hello", &hello, &[]);
-    assert_eq!(
-        rig.deliver(&mail).header("X-Hello"),
-        ["from a tower service"]
-    );
-    assert!(rig.sink.take_all().is_empty());
-
+/// What the log and the metrics have of all that.
+fn told(rig: &Rig) {
     let outcomes = || {
         let lines = lines(&rig.filter);
         let messages = lines.iter().filter(|line| line["event"] == "message");
@@ -150,14 +166,6 @@ fn in_production(kind: Kind) {
     ] {
         assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
     }
-    // It stops though the mail server keeps connections.
-    let status = rig.filter.stop().unwrap();
-    assert!(status.success(), "{status}\n{}", rig.report());
-    assert!(
-        lines(&rig.filter)
-            .iter()
-            .any(|line| line["message"] == "stopped")
-    );
 }
 
 /// All that it wrote, each line of which is an object of JSON. What it writes now may be cut.
