@@ -80,6 +80,10 @@ impl<C> Timed<C> {
             let decided = decided(&self.session);
             let decided = decided.filter(|decided| decided.stage() == stage);
             handles.verdict(stage, verdict, decided.as_ref());
+            // Other failures are counted at the message's end; here there is no message.
+            if let Some(failed) = decided.filter(|it| it.is_failure() && !stage.is_of_message()) {
+                handles.member_failure(&failed);
+            }
         }
         if !response.edits().is_empty() {
             handles.edits(response.edits());

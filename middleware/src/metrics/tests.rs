@@ -276,6 +276,15 @@ async fn members_of_a_chain_are_named() {
     let by = [("stage", "mail"), ("member", "c")];
     assert_value(&handle, "milter_verdicts_total", &by, 1.0);
     assert_value(&handle, "milter_failures_total", &by, 1.0);
+
+    // One that fails in the negotiation does so at connect, where there is no message.
+    let fails = service_fn(async |_: Request| Err::<Response, BoxError>("broken".into()));
+    let chain = Chain::new().with("a", passes()).with("d", fails);
+    MockMta::postfix(MetricsLayer::new().layer(chain))
+        .deliver(Mail::new())
+        .await;
+    let by = [("stage", "connect"), ("member", "d")];
+    assert_value(&handle, "milter_failures_total", &by, 1.0);
 }
 
 /// A layer around a member of a chain does not take the decisions of those before for its own.

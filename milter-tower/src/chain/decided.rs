@@ -79,11 +79,13 @@ impl Running {
         };
         let session = pass.request.session();
         let before: Option<Decided> = session.message_data().get();
+        let failed = before.is_some_and(|before| before.is_failure && before.member == member.name);
+        // One that failed in the negotiation has a verdict from connect on.
+        let is_lost = self.members.get(at).is_some_and(|live| live.view.is_lost());
         let decided = Decided {
             member: Arc::clone(&member.name),
             stage: pass.stage,
-            is_failure: before
-                .is_some_and(|before| before.is_failure && before.member == member.name),
+            is_failure: failed || is_lost,
         };
         decided.tell(session);
     }

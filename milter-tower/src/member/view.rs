@@ -123,6 +123,12 @@ impl View {
         self.standing.is_some()
     }
 
+    /// Whether nothing will ever be asked of the service: it failed in a negotiation.
+    pub(crate) fn is_lost(&self) -> bool {
+        let mut standing = self.standing.iter();
+        standing.any(|standing| standing.scope == Scope::Connection)
+    }
+
     pub(crate) const fn take_standing(&mut self) -> Option<Standing> {
         self.standing.take()
     }

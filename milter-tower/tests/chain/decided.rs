@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use milter_tower::chain::Decided;
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, OnMemberFailure, Request, Response, Settings, SmtpReply,
-    Stage,
+    BoxError, Chain, ClientAddr, Connect, Event, Member, MemberFailure, Offer, OnMemberFailure,
+    Peer, PeerAddr, Request, Response, Session, Settings, SmtpReply, Stage,
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::common::{Act, Scripted, start_with};
 use crate::members::{acting, idle, judge, judging};
@@ -93,4 +93,23 @@ async fn a_failure_names_its_member_whatever_came_of_it() {
     let told = decided(failing(OnMemberFailure::leave_out()), second, false).await;
     let by = Some(("second".to_owned(), Stage::EndOfMessage, false));
     assert_eq!(told, [by.clone(), by]);
+}
+
+/// Its verdict is then the MTA's from connect on.
+#[tokio::test(start_paused = true)]
+async fn a_failure_in_the_negotiation_is_one() {
+    let first = service_fn(async |_: Request| Err::<Response, BoxError>("broken".into()));
+    let first = Member::new("first", first).on_failure(MemberFailure::Reject);
+    let mut chain = Chain::new().with_member(first).with("second", idle().0);
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let client = Connect::new("client.example", ClientAddr::Unknown);
+    for event in [
+        Event::Negotiate(Offer::V6),
+        Event::Connect(Arc::new(client)),
+    ] {
+        let request = Request::new(event, session.clone());
+        chain.ready().await.unwrap().call(request).await.unwrap();
+    }
+    let told: Decided = session.message_data().get().expect("somebody decided");
+    assert!(told.member() == "first" && told.stage() == Stage::Connect && told.is_failure());
 }
