@@ -44,7 +44,7 @@ fn main() {
         let run = |messages| runtime.block_on(common::serve_layer(layer, session, messages));
         let [blocks, _] = a_message(few, run);
         let added = blocks - *none.get_or_insert(blocks);
-        println!("{layer:18} {added:22.2} {:9.3}", added / events);
+        println!("{layer:24} {added:16.2} {:9.3}", added / events);
     }
 }
 

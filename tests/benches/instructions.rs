@@ -58,13 +58,13 @@ fn scenarios() -> Result<(), String> {
 }
 
 fn layers() -> Result<(), String> {
-    println!("\nlayer               instructions an event");
+    println!("\nlayer                    instructions an event");
     let events = common::per(common::layer_session().next.events as u64, 1);
     let mut none = None;
     for layer in LAYERS {
         let all = a_message("layer", layer)?;
         let alone = *none.get_or_insert(all);
-        println!("{layer:18} {:22.0}", (all - alone) / events);
+        println!("{layer:24} {:16.0}", (all - alone) / events);
     }
     Ok(())
 }
