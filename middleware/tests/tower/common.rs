@@ -13,12 +13,18 @@ type Script = dyn Fn(&Request) -> BoxFuture<'static, Result<Response, BoxError>>
 
 /// What each clone saw.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<(usize, Vec<(usize, &'static str)>)>>);
+pub(crate) struct Log(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    clones: usize,
+    events: Vec<(usize, &'static str)>,
+}
 
 impl Log {
     /// In order, with the number of the clone.
     fn all(&self) -> Vec<(usize, &'static str)> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().events.clone()
     }
 
     /// By clone, in the order in which they were first called.
@@ -81,8 +87,8 @@ impl Clone for Filter {
     fn clone(&self) -> Self {
         let id = {
             let mut log = self.log.0.lock().unwrap();
-            log.0 += 1;
-            log.0
+            log.clones += 1;
+            log.clones
         };
         Self {
             log: self.log.clone(),
@@ -108,7 +114,7 @@ impl Service<Request> for Filter {
             Event::Close => "close",
             other => other.stage().map_or("session end", Stage::name),
         };
-        self.log.0.lock().unwrap().1.push((self.id, event));
+        self.log.0.lock().unwrap().events.push((self.id, event));
         (self.script)(&request)
     }
 }

@@ -123,13 +123,15 @@ async fn buffer_is_made_for_each_connection() {
     }
 }
 
+/// What a layer tells those within.
+#[derive(Clone)]
+struct Told;
+
 /// What is made of requests, responses and errors on their way.
 #[tokio::test]
 async fn maps() {
     for profile in profiles() {
         let (filter, _) = Filter::plain();
-        #[derive(Clone)]
-        struct Told;
         let filter = ServiceBuilder::new()
             .map_response(|response: Response| match response.needs_asked() {
                 Some(_) => response.widen(&Needs::none().action(Actions::ADD_HEADERS)),
