@@ -7,8 +7,11 @@
 //! `milter-middleware` adds to that of the filter without it.
 
 mod common;
+#[path = "common/layers.rs"]
+mod layers;
 
-use common::{LAYERS, SCENARIOS};
+use common::SCENARIOS;
+use layers::LAYERS;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -37,11 +40,11 @@ fn main() {
     }
 
     println!("\nlayer               allocations a message  an event");
-    let session = &*Box::leak(Box::new(common::layer_session()));
+    let session = &*Box::leak(Box::new(layers::layer_session()));
     let events = common::per(session.next.events as u64, 1);
     let mut none = None;
     for layer in LAYERS {
-        let run = |messages| runtime.block_on(common::serve_layer(layer, session, messages));
+        let run = |messages| runtime.block_on(layers::serve_layer(layer, session, messages));
         let [blocks, _] = a_message(few, run);
         let added = blocks - *none.get_or_insert(blocks);
         println!("{layer:24} {added:16.2} {:9.3}", added / events);

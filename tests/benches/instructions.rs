@@ -10,11 +10,14 @@
 //! what it does once a message is spread over its events.
 
 mod common;
+#[path = "common/layers.rs"]
+mod layers;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use common::{LAYERS, SCENARIOS};
+use common::SCENARIOS;
+use layers::LAYERS;
 
 const FEW: u64 = 10;
 const MORE: u64 = 110;
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match scenarios().and_then(|()| layers()) {
+    match scenarios().and_then(|()| with_layers()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -57,9 +60,9 @@ fn scenarios() -> Result<(), String> {
     Ok(())
 }
 
-fn layers() -> Result<(), String> {
+fn with_layers() -> Result<(), String> {
     println!("\nlayer                    instructions an event");
-    let events = common::per(common::layer_session().next.events as u64, 1);
+    let events = common::per(layers::layer_session().next.events as u64, 1);
     let mut none = None;
     for layer in LAYERS {
         let all = a_message("layer", layer)?;
@@ -77,8 +80,8 @@ fn a_message(what: &str, name: &str) -> Result<f64, String> {
 
 fn run(what: &str, scenario: &str, messages: u64) {
     if what == "layer" {
-        let session = &*Box::leak(Box::new(common::layer_session()));
-        common::runtime().block_on(common::serve_layer(scenario, session, messages));
+        let session = &*Box::leak(Box::new(layers::layer_session()));
+        common::runtime().block_on(layers::serve_layer(scenario, session, messages));
         return;
     }
     let scenario = SCENARIOS.into_iter().find(|one| one.0 == scenario);

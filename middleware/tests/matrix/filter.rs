@@ -271,10 +271,6 @@ impl Service<Request> for Scripted {
             broke,
         });
         drop(log);
-        // The hook that prints is not asked.
-        fn panic() -> ! {
-            std::panic::resume_unwind(Box::new("expected"))
-        }
         match act {
             None | Some(Act::Says(_)) => Box::pin(std::future::ready(Ok(response))),
             Some(Act::Waits(time)) => Box::pin(async move {
@@ -287,6 +283,11 @@ impl Service<Request> for Scripted {
             Some(Act::PanicsLater) => Box::pin(async { panic() }),
         }
     }
+}
+
+/// The hook that prints is not asked.
+fn panic() -> ! {
+    std::panic::resume_unwind(Box::new("expected"))
 }
 
 /// What a filter sees of an event.

@@ -157,7 +157,6 @@ fn check(
         check::same_seen(plan, bare, layered)
     };
     match case.effect {
-        Effect::None => alike(but),
         Effect::Replans => {
             let replanned = true;
             check::same_told(bare, layered, But { replanned, ..but })
@@ -168,7 +167,7 @@ fn check(
         }
         Effect::Heals(failing) if plan.failing() == Some(failing) => check::healed(bare, layered),
         Effect::Opens if plan.failing() == Some(Failing::Errors) => check::opened(layered),
-        Effect::Heals(_) | Effect::Opens => alike(but),
+        Effect::None | Effect::Heals(_) | Effect::Opens => alike(but),
         Effect::Silences if matches!(plan.failing(), None | Some(Failing::Errors)) => {
             check::same_told(without, layered, But::default())
         }
