@@ -1,6 +1,8 @@
-//! What the example programs share: logging, stopping, and telling how to use them.
+//! What the example programs share: logging, stopping, telling how to use them, and what those that
+//! show mails show them with.
 
-use std::io::IsTerminal;
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,23 +12,38 @@ use milter_tower::{Address, BoxError, ListenOptions, Listeners, Modification};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::color::Color;
+use crate::text::Shown;
+
+pub mod color;
+pub mod dial;
+pub mod diff;
+pub mod edits;
+pub mod letter;
+pub mod text;
+
 /// Where a program listens, as options of its command line.
 #[derive(Args, Clone, Debug)]
 pub struct Listen {
     /// Where to listen: inet:PORT@HOST, HOST:PORT or unix:PATH; can be given several times. By
     /// default at the sockets that systemd passes, or else at inet:10025@127.0.0.1
-    #[arg(long = "listen", value_name = "ADDRESS")]
+    #[arg(
+        long = "listen",
+        value_name = "ADDRESS",
+        env = "MILTER_LISTEN",
+        value_delimiter = ','
+    )]
     addresses: Vec<Address>,
     /// The permissions of a unix socket, in octal: 660
-    #[arg(long, value_name = "MODE", value_parser = octal)]
+    #[arg(long, value_name = "MODE", env = "MILTER_SOCKET_MODE", value_parser = octal)]
     socket_mode: Option<u32>,
     /// The group of a unix socket: the one that the MTA is in
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", env = "MILTER_SOCKET_GROUP")]
     socket_group: Option<String>,
 }
 
 impl Listen {
-    /// Listens there, and says how a mail is sent through the filter.
+    /// Listens there, and says so; on a terminal, also how a mail is sent through the filter.
     ///
     /// # Errors
     ///
@@ -35,7 +52,13 @@ impl Listen {
         let may_connect = self.socket_mode.is_some() && self.socket_group.is_some();
         let listeners = self.listen().await?;
         for address in listeners.addresses() {
-            print_setup(&address, may_connect);
+            let mut text = format!("Listening at {address}, until Ctrl-C.\n");
+            // A log has no use for it.
+            if io::stdout().is_terminal() {
+                text.push_str(&setup(&address, may_connect));
+            }
+            // Mail is filtered whether anybody reads this or not.
+            let _ = io::stdout().write_all(text.as_bytes());
         }
         Ok(listeners)
     }
@@ -65,6 +88,18 @@ impl Listen {
     }
 }
 
+/// Refuses to pass on to one of these addresses.
+///
+/// # Errors
+///
+/// It listens there itself: each connection would make another one.
+pub fn not_to_itself(listeners: &Listeners, to: &Address) -> Result<(), BoxError> {
+    if listeners.addresses().any(|address| address == *to) {
+        return Err(format!("{to} is where this listens: it would pass on to itself").into());
+    }
+    Ok(())
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
@@ -74,30 +109,40 @@ fn octal(text: &str) -> Result<u32, String> {
 
 /// Logs to standard error; `RUST_LOG` says what, by default everything from `info` on.
 ///
-/// Colours only on a terminal.
+/// Colours only on a terminal, and not if `NO_COLOR` is set. Where nobody reads the log any more, the
+/// program goes on.
 pub fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(Color::Auto.is_on(&io::stderr()))
+        // They would be written to the same place, by what panics if it is closed.
+        .log_internal_errors(false)
         .init();
 }
 
-/// The exit code of a program that ends like this: 0, or 1 after its error was printed. What is
-/// wrong with the command line ends it with 2 before.
+/// The exit code of a program that ends like this: 0, or 1 after its error was told. What is wrong
+/// with the command line ends it with 2 before.
 pub fn exit_code(result: Result<(), BoxError>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    eprint!("error: {error}");
+    let mut text = format!("error: {error}");
     let mut source = error.source();
     while let Some(error) = source {
-        eprint!(": {error}");
+        let _ = write!(text, ": {error}");
         source = error.source();
     }
-    eprintln!();
+    // It may name a file, or have part of it.
+    tell(Shown(text.as_bytes()));
     ExitCode::FAILURE
+}
+
+/// Tells who runs the program, on standard error. Where that is closed there is no other place, and
+/// the program goes on.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Waits for SIGINT (Ctrl-C) or SIGTERM. A second one then ends the process at once.
@@ -159,37 +204,44 @@ pub fn domain(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Says where the filter listens and how a mail is sent through it, and who must be able to connect
-/// unless it was told.
-fn print_setup(address: &Address, may_connect: bool) {
+/// How a mail is sent through the filter, and who must be able to connect unless it was told.
+fn setup(address: &Address, may_connect: bool) -> String {
     let address = reachable(address);
     let milter = address.for_postfix();
-    println!(
-        "Listening at {address}, until Ctrl-C. To see it work, with a Postfix for tests, as root:"
+    let mut text = format!(
+        "\
+To see it work, with a Postfix for tests, as root:
+    postconf -e 'smtpd_milters = {milter}' && postfix reload
+    printf 'Subject: hi\\r\\n\\r\\nhello\\r\\n' | curl -sS smtp://localhost \\
+        --mail-from root@localhost --mail-rcpt root@localhost -T -
+and read root's mail. To take it out again:
+    postconf -X smtpd_milters && postfix reload
+For Sendmail, in sendmail.mc:
+    INPUT_MAIL_FILTER(`example', `S={address}, F=T, T=C:10s;S:10s;R:10s;E:5m')
+"
     );
-    println!("    postconf -e 'smtpd_milters = {milter}' && postfix reload");
-    println!("    printf 'Subject: hi\\r\\n\\r\\nhello\\r\\n' | curl -sS smtp://localhost \\");
-    println!("        --mail-from root@localhost --mail-rcpt root@localhost -T -");
-    println!("and read root's mail. To take it out again:");
-    println!("    postconf -X smtpd_milters && postfix reload");
-    println!("For Sendmail, in sendmail.mc:");
-    println!("    INPUT_MAIL_FILTER(`example', `S={address}, F=T, T=C:10s;S:10s;R:10s;E:5m')");
     let Address::Unix(path) = &address else {
-        return;
+        return text;
     };
     if !may_connect {
-        println!("The user postfix must be able to write to the socket: give it --socket-group");
-        println!("postfix and --socket-mode 660, or the like.");
-    }
-    if !path.starts_with("/var/spool/postfix") {
-        println!("Where smtpd is chrooted, it sees only what is below /var/spool/postfix.");
-    }
-    if let Some(open) = open_to_all(path) {
-        println!(
-            "Sendmail takes no socket there: anyone can write to {}.",
-            open.display()
+        text.push_str(
+            "\
+The user postfix must be able to write to the socket: give it --socket-group
+postfix and --socket-mode 660, or the like.
+",
         );
     }
+    if !path.starts_with("/var/spool/postfix") {
+        text.push_str("Where smtpd is chrooted, it sees only what is below /var/spool/postfix.\n");
+    }
+    if let Some(open) = open_to_all(path) {
+        let open = open.display();
+        let _ = writeln!(
+            text,
+            "Sendmail takes no socket there: anyone can write to {open}."
+        );
+    }
+    text
 }
 
 /// The first folder above a socket that anyone can write to, if there is one.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     env!("CARGO_BIN_EXE_add-headers"),
     env!("CARGO_BIN_EXE_archive"),
     env!("CARGO_BIN_EXE_disclaimer"),
@@ -13,9 +13,11 @@ const PROGRAMS: [&str; 9] = [
     env!("CARGO_BIN_EXE_hello"),
     env!("CARGO_BIN_EXE_milter-trace"),
     env!("CARGO_BIN_EXE_proxy"),
+    env!("CARGO_BIN_EXE_production"),
 ];
 const TRACE: &str = PROGRAMS[7];
 const PROXY: &str = PROGRAMS[8];
+const PRODUCTION: &str = PROGRAMS[9];
 
 /// Runs a program that ends by itself.
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -88,6 +90,9 @@ fn a_wrong_command_line_is_told_as_such() {
         (TRACE, &["--to", "unix:/x", "--color", "blue"]),
         (PROXY, &[]),
         (PROXY, &["--to", "localhost"]),
+        (PRODUCTION, &["--status", "here"]),
+        (PRODUCTION, &["--remote", "inet:1@127.0.0.1"]),
+        (PRODUCTION, &["--log-addresses", "hash"]),
     ] {
         let (code, said) = run(program, args);
         assert_eq!(code, Some(2), "{program} {args:?}: {said}");
@@ -139,13 +144,34 @@ fn each_tells_what_it_cannot_use() {
         (
             TRACE,
             &["--listen", &socket, "--to", "unix:/x", "--record", &empty],
-            "empty: File exists",
+            "(os error 17); a recording is not written over",
         ),
         (
             TRACE,
             &["--listen", &socket, "--to", &socket],
             "/socket is where this listens",
         ),
+        (
+            PROXY,
+            &["--listen", &socket, "--to", "unix:/x", "--to", &socket],
+            "/socket is where this listens",
+        ),
+        (
+            PRODUCTION,
+            &["--recipients", &missing],
+            "missing: No such file",
+        ),
+        (
+            PRODUCTION,
+            &["--recipients", &broken],
+            "broken: line 2: \"nonsense\" is no address",
+        ),
+        (
+            PRODUCTION,
+            &["--log-addresses", "hash", "--log-key", &empty],
+            "empty: a key has 16 bytes at least",
+        ),
+        (PRODUCTION, &["--log", "a=b=c"], "--log: "),
         (TRACE, &["--show", &missing], "missing: No such file"),
         (
             TRACE,

@@ -149,9 +149,9 @@ impl fmt::Debug for BindError {
     }
 }
 
-/// Why a text is no address to listen at.
+/// Why a text is no address of a filter.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no address to listen at: {problem}; {hint}")]
+#[error("{text:?} is no address of a filter: {problem}; {hint}")]
 pub struct AddressError {
     text: String,
     problem: &'static str,

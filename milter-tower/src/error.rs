@@ -82,6 +82,13 @@ pub enum Failure {
     /// message.
     #[error("the member's condition is known only when the content comes, but it judges {0}")]
     JudgesTooEarly(milter_core::Stage),
+    /// A member of a chain's parallel section cannot work without changing mail, but is only to
+    /// judge it there.
+    #[error(
+        "it has to change mail, but members of a parallel section only judge it: add it to the \
+         chain by itself, with `Chain::with`"
+    )]
+    OnlyJudges(#[source] Box<Failure>),
     /// What a chain held for the service could not be read.
     #[error("what was held of the message cannot be read")]
     Held(#[source] std::io::Error),

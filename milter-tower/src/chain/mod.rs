@@ -152,6 +152,10 @@ impl Chain {
     /// Adds filters that are asked at the same time, and only judge; the
     /// [strictest](self#how-verdicts-combine) verdict wins. Members of different types are made
     /// with [`Member::new`].
+    ///
+    /// They are not offered to change mail, other than to quarantine it. One that cannot work
+    /// without fails for all mail, which [`check`](Self::check) finds beforehand. Most milters in
+    /// other processes are like that: add them by [`with`](Self::with).
     #[must_use]
     pub fn with_parallel(self, members: impl IntoIterator<Item: Into<Member>>) -> Self {
         self.set(|spec| {
@@ -214,8 +218,9 @@ impl Chain {
     /// # Errors
     ///
     /// The first member that cannot work, and why: it fails in the negotiation, judges what comes
-    /// before its [condition](Condition) is known, wants to change what it may only judge in a
-    /// [parallel section](Self::with_parallel), or asks, together with those before it, for more
+    /// before its [condition](Condition) is known, has to change what it may only judge in a
+    /// [parallel section](Self::with_parallel) (it is asked a second time then, and offered all, to
+    /// find that out), or asks, together with those before it, for more
     /// macros at one stage than Sendmail takes.
     pub async fn check(&self) -> Result<(), ChainError> {
         let mut chain = self.clone();

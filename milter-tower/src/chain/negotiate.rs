@@ -34,6 +34,8 @@ pub(super) struct Negotiation {
     pub(super) then: Option<Request>,
     /// The member that is asked.
     at: usize,
+    /// How it failed where it was only to judge: in a check it is asked once more, and offered all.
+    failed_to_judge: Option<Failure>,
     needs: Needs,
 }
 
@@ -43,6 +45,7 @@ impl Negotiation {
             request,
             then,
             at: 0,
+            failed_to_judge: None,
             needs: Needs::none(),
         }
     }
@@ -55,7 +58,9 @@ impl Running {
         cx: &mut Context<'_>,
     ) -> Poll<Response> {
         while negotiation.at < self.members.len() {
-            let needs = ready!(self.poll_needs(negotiation, cx));
+            let Some(needs) = ready!(self.poll_needs(negotiation, cx)) else {
+                continue;
+            };
             let joined = std::mem::replace(&mut negotiation.needs, Needs::none());
             negotiation.needs = joined.join(&needs);
             self.drop_excess_macros(negotiation);
@@ -81,20 +86,28 @@ impl Running {
         Poll::Ready(Response::needs(needs))
     }
 
-    /// What a member adds to what the chain needs.
-    fn poll_needs(&mut self, negotiation: &Negotiation, cx: &mut Context<'_>) -> Poll<Needs> {
-        let at = negotiation.at;
+    /// What a member adds to what the chain needs; none if it is to be asked once more.
+    fn poll_needs(
+        &mut self,
+        negotiation: &mut Negotiation,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Needs>> {
+        let (at, is_check) = (negotiation.at, self.is_check);
         let is_first = self.is_first(at);
-        let (offer, is_parallel) = (self.offer_to(at), self.spec.is_parallel(at));
+        let (whole, is_parallel) = (self.offer.normalized(), self.spec.is_parallel(at));
+        let offer = match negotiation.failed_to_judge {
+            Some(_) => whole,
+            None => self.offer_to(at),
+        };
         let session = negotiation.request.session();
         // A check is of no listener, and means all members.
         let left_out = self.is_left_out(at, Known::Listener, session);
         if matches!(left_out, Ok(Some(true))) && !self.is_check {
             self.members[at].out = Some(Scope::Connection);
-            return Poll::Ready(Needs::none());
+            return Poll::Ready(Some(Needs::none()));
         }
         let Some((live, mut around)) = self.member(at, session) else {
-            return Poll::Ready(Needs::none());
+            return Poll::Ready(Some(Needs::none()));
         };
         around.offer = offer;
         let asked = match ready!(live.poll_offer(&mut around, cx)) {
@@ -110,6 +123,11 @@ impl Running {
         let failure = match asked {
             Ok(needs) => match (negotiate(&offer, &needs), &policy) {
                 (Ok(agreement), _) => {
+                    if let Some(failure) = negotiation.failed_to_judge.take() {
+                        let failure = Failure::OnlyJudges(Box::new(failure));
+                        self.negotiation_failed(at, session, failure);
+                        return Poll::Ready(Some(needs));
+                    }
                     let agreement = Arc::new(agreement);
                     live.apart.agree(session, Arc::clone(&agreement));
                     live.view.agree(agreement);
@@ -118,24 +136,39 @@ impl Running {
                     if let Some(condition) = &around.member.condition {
                         needs = needs.join(&condition.needs());
                     }
-                    return Poll::Ready(if is_first {
+                    return Poll::Ready(Some(if is_first {
                         needs
                     } else {
                         without_replies(needs)
-                    });
+                    }));
                 }
                 (Err(error @ NegotiationError::NotOffered { .. }), Some(_)) if !is_parallel => {
                     self.negotiation_failed(at, session, error.into());
-                    return Poll::Ready(needs);
+                    return Poll::Ready(Some(needs));
+                }
+                (Err(error), _)
+                    if !is_check && is_parallel && negotiate(&whole, &needs).is_ok() =>
+                {
+                    Failure::OnlyJudges(Box::new(error.into()))
                 }
                 (Err(error), _) => error.into(),
             },
             Err(failure) => failure,
         };
+        // Other people's filters do not say why they do not agree. If it is for the changes that
+        // are not offered here, they agree where these are.
+        let failure = match negotiation.failed_to_judge.take() {
+            Some(first) => first,
+            None if is_check && offer != whole => {
+                negotiation.failed_to_judge = Some(failure);
+                return Poll::Ready(None);
+            }
+            None => failure,
+        };
         let Some(verdict) = policy else {
             live.out = Some(Scope::Connection);
             self.negotiation_failed(at, session, failure);
-            return Poll::Ready(Needs::none());
+            return Poll::Ready(Some(Needs::none()));
         };
         // From connect on.
         let needs = Needs::none().events(Stage::ALL);
@@ -144,7 +177,7 @@ impl Running {
         }
         live.view.stand(Scope::Connection, verdict);
         self.negotiation_failed(at, session, failure);
-        Poll::Ready(needs)
+        Poll::Ready(Some(needs))
     }
 
     /// Each member's own list may be sent, but all together may be too long: better some macros are

@@ -18,45 +18,20 @@ pub(super) fn with_usual(needs: Needs, members: &[Live]) -> Needs {
         let some = there().any(|live| asks(live, stage));
         let all = there().all(|live| asks(live, stage));
         if some && !all {
-            needs.macros_exact(stage, usual(stage).iter().copied())
+            needs.macros(stage, beside_facts(stage).iter().copied())
         } else {
             needs
         }
     })
 }
 
-/// Those that Postfix or Sendmail sends at a stage in its stock configuration.
+/// Those that Postfix or Sendmail sends at a stage in its stock configuration, beside what a session's
+/// facts come from.
 // Postfix global/mail_params.h DEF_MILT_*_MACROS; sendmail cf/m4/cfhead.m4 confMILTER_MACROS_*
-const fn usual(stage: MacroStage) -> &'static [&'static str] {
+const fn beside_facts(stage: MacroStage) -> &'static [&'static str] {
     match stage {
-        MacroStage::Connect => &[
-            n::HOST_NAME,
-            n::DAEMON_NAME,
-            n::DAEMON_ADDR,
-            n::VERSION,
-            n::CLIENT,
-            n::IF_NAME,
-            n::IF_ADDR,
-        ],
-        MacroStage::Helo => &[
-            n::TLS_VERSION,
-            n::CIPHER,
-            n::CIPHER_BITS,
-            n::CERT_SUBJECT,
-            n::CERT_ISSUER,
-        ],
-        MacroStage::Mail => &[
-            n::QUEUE_ID,
-            n::AUTH_TYPE,
-            n::AUTH_AUTHEN,
-            n::AUTH_SSF,
-            n::AUTH_AUTHOR,
-            n::MAIL_MAILER,
-            n::MAIL_HOST,
-            n::MAIL_ADDR,
-        ],
-        MacroStage::Rcpt => &[n::QUEUE_ID, n::RCPT_MAILER, n::RCPT_HOST, n::RCPT_ADDR],
-        MacroStage::Data | MacroStage::EndOfHeaders => &[n::QUEUE_ID],
-        MacroStage::EndOfMessage => &[n::QUEUE_ID, n::MSG_ID],
+        MacroStage::Connect => &[n::DAEMON_ADDR, n::IF_NAME, n::IF_ADDR],
+        MacroStage::Mail => &[n::MAIL_MAILER, n::MAIL_HOST, n::MAIL_ADDR],
+        _ => &[],
     }
 }

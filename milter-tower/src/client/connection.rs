@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milter_core::client::{Answer, Config, Failure, SendError};
+use milter_core::client::{Answer, Config, Failure, Heard, SendError};
 use milter_core::{Agreement, Command, Header, OfferReply, Stage, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -71,7 +71,7 @@ use crate::Stream;
 ///
 /// What the milter says is checked: what it may not say here, what was not negotiated, what cannot
 /// be read, and silence are [errors](ClientError), and so is a reply where none was due, which is
-/// found at the next step. The connection is closed then, and every call after that returns the
+/// found at the next step, or behind the end of the message. The connection is closed then, and every call after that returns the
 /// same failure. [`on_failure`](Self::on_failure) tells what to do with the mail.
 ///
 /// # Dropped futures
@@ -88,7 +88,12 @@ pub struct Connection<IO = Stream> {
     has_greeted: bool,
     /// Where the milter decided something last.
     decided_at: Option<Stage>,
+    on_progress: Option<Box<OnProgress>>,
+    /// A whole mail is being told, or was when that was dropped.
+    pub(super) delivers: bool,
 }
+
+type OnProgress = dyn FnMut(Stage) + Send + Sync;
 
 impl<IO> Connection<IO> {
     /// What the milter agreed to.
@@ -145,6 +150,46 @@ impl<IO> Connection<IO> {
     /// Forgets a macro.
     pub fn unset_macro(&mut self, name: impl AsRef<[u8]>) {
         self.values.unset(name.as_ref());
+    }
+
+    /// Calls this each time that the milter says within a step that it is
+    /// [still at work](crate::Progress), with the stage that it was asked at: to keep others waiting
+    /// as well, or to show it. It is called while the step is awaited, and should not take long.
+    ///
+    /// Most say so at the end of the message, and not at all if they are quick.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), milter_tower::BoxError> {
+    /// # use milter_tower::{BoxError, Event, Request, Response, serve_connection};
+    /// # let filter = tower::service_fn(async |request: Request| Ok::<_, BoxError>({
+    /// #     if let Event::EndOfMessage(progress) = request.event() {
+    /// #         progress.send();
+    /// #         tokio::task::yield_now().await;
+    /// #     }
+    /// #     Response::proceed()
+    /// # }));
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use milter_tower::client::{Client, Mail};
+    ///
+    /// # let (io, other_end) = tokio::io::duplex(4096);
+    /// # let serving = tokio::spawn(serve_connection(other_end, filter).into_future());
+    /// let mut milter = Client::without_address().over(io).await?;
+    /// let signs = Arc::new(AtomicU32::new(0));
+    /// let count = Arc::clone(&signs);
+    /// milter.on_progress(move |_stage| {
+    ///     count.fetch_add(1, Ordering::Relaxed);
+    /// });
+    /// milter.deliver(Mail::new()).await;
+    /// assert_eq!(signs.load(Ordering::Relaxed), 1);
+    /// milter.quit().await?;
+    /// # serving.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_progress(&mut self, told: impl FnMut(Stage) + Send + Sync + 'static) {
+        self.on_progress = Some(Box::new(told));
     }
 
     /// The frames, the session and the clock, for who drives them himself.
@@ -215,6 +260,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             has_client: false,
             has_greeted: false,
             decided_at: None,
+            on_progress: None,
+            delivers: false,
         };
         if let Err(error) = this.link.offer() {
             return Err(this.send_error(None, error));
@@ -243,6 +290,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             return Err(self.failed(stage, failure));
         }
         Ok(())
+    }
+
+    /// A reply too many behind that to the end of the message: an earlier one came where none was
+    /// due, and this verdict may be meant for something else. One that leaves has said all.
+    fn check_last(&mut self, stage: Option<Stage>) -> Result<(), ClientError> {
+        let surplus = self.link.surplus();
+        match surplus.filter(|failure| *failure != Failure::ConnectionLost) {
+            Some(failure) => {
+                let failure = self.link.fail(failure);
+                Err(self.failed(stage, failure))
+            }
+            None => Ok(()),
+        }
     }
 
     /// A step. Where the milter has nothing to say, what it said before holds.
@@ -287,8 +347,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         &mut self,
         stage: Option<Stage>,
     ) -> Result<Option<Answer>, ClientError> {
-        let heard = self.link.hear(|_| ()).await;
-        let answer = heard.map_err(|failure| self.failed(stage, failure))?;
+        let told = &mut self.on_progress;
+        let heard = self.link.hear(|heard| {
+            if let (Heard::Progress, Some(told), Some(stage)) = (heard, told.as_mut(), stage) {
+                told(stage);
+            }
+        });
+        let answer = heard.await.map_err(|failure| self.failed(stage, failure))?;
+        if stage == Some(Stage::EndOfMessage) && answer.is_some() {
+            self.check_last(stage)?;
+        }
         if answer.is_none() && self.link.is_piled_up() {
             self.write(stage).await?;
         }

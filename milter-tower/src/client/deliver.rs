@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::letter::Letter;
 use super::words;
 use super::{
-    Answer, ClientError, Connection, DefaultAction, Fate, MacroScope, Mail, Outcome, StageAnswer,
+    Answer, ClientError, Connection, DefaultAction, Delivery, Fate, MacroScope, Mail, StageAnswer,
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
@@ -22,11 +22,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// refused, and not at all after a refusal of the rest. Where the milter refuses without words
     /// of its own the client gets those of Postfix.
     ///
-    /// If the milter fails, or has failed before, that is in [`Outcome::failure`], and the mail is
+    /// If the milter fails, or has failed before, that is in [`Delivery::failure`], and the mail is
     /// treated as [configured](super::Client::on_failure): refused, or accepted as it is.
     ///
     /// The macros are those of the mail, and those that were [set](Self::set_macro). The connection
-    /// stays open, for the client's next mail.
+    /// stays open, for the client's next mail. If this future is dropped before it is done, that next
+    /// one has the milter give up what was left in its middle.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -43,17 +44,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// # let serving = tokio::spawn(serve_connection(other_end, filter).into_future());
     /// let mut milter = Client::without_address().over(io).await?;
     /// let mail = Mail::new().to("bob@example.net").to("trap@example.net").body("hi");
-    /// let outcome = milter.deliver(&mail).await;
-    /// assert!(outcome.is_accepted(), "{outcome}");
-    /// assert_eq!(outcome.refused_recipients().count(), 1);
-    /// assert_eq!(outcome.message.recipients().len(), 1);
-    /// assert_eq!(outcome.message.headers().get_str("X-Seen"), Some("yes"));
+    /// let delivery = milter.deliver(&mail).await;
+    /// assert!(delivery.is_accepted(), "{delivery}");
+    /// assert_eq!(delivery.refused_recipients().count(), 1);
+    /// assert_eq!(delivery.message.recipients().len(), 1);
+    /// assert_eq!(delivery.message.headers().get_str("X-Seen"), Some("yes"));
     /// milter.quit().await?;
     /// # serving.await??;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Outcome {
+    pub async fn deliver(&mut self, mail: impl Borrow<Mail>) -> Delivery {
         let mail = mail.borrow();
         let mut letter = Letter::default();
         letter.sender = Some(mail.sender());
@@ -62,7 +63,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
         letter.body(mail.content().clone());
         let mut to = mail.recipients().into_iter();
-        let failure = self.tell_all(mail, &mut letter, &mut to).await.err();
+        let was_dropped = std::mem::replace(&mut self.delivers, true);
+        let begun = if was_dropped {
+            self.give_up().await
+        } else {
+            Ok(())
+        };
+        let told = match begun {
+            Ok(()) => self.tell_all(mail, &mut letter, &mut to).await,
+            Err(error) => Err(error),
+        };
+        let failure = told.err();
         if let Some(error) = &failure {
             let stage = error.stage().unwrap_or(Stage::Connect);
             let fate = match self.on_failure().reply() {
@@ -77,10 +88,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
         // What goes wrong now is found at the next mail.
         let _ = self.abort().await;
+        self.delivers = false;
         let leading_space = self.agreement().leading_space();
-        let mut outcome = letter.finish(self.settings.edits.clone(), None, leading_space);
-        outcome.failure = failure;
-        outcome
+        let mut delivery = letter.finish(self.settings.edits.clone(), None, leading_space);
+        delivery.failure = failure;
+        delivery
+    }
+
+    /// Ends what a dropped call left in its middle.
+    async fn give_up(&mut self) -> Result<(), ClientError> {
+        self.answer().await?;
+        self.abort().await
     }
 
     /// Tells it, up to what ends it.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use milter_core::{Header, Modification, Recipient, Sender, Stage, Verdict, edit};
 
 use super::words;
-use super::{Fate, Outcome, StageAnswer};
+use super::{Delivery, Fate, StageAnswer};
 
 /// What has come of a message, and what was said to it.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Letter {
         edits: edit::Profile,
         received: Option<Header>,
         leading_space: bool,
-    ) -> Outcome {
+    ) -> Delivery {
         let mut mail = edit::Mail::new(edits).with_body(self.body);
         if let Some(received) = received {
             mail = mail.with_received(received);
@@ -112,17 +112,17 @@ impl Letter {
                 end = Some((Stage::EndOfMessage, Fate::Refused(words::not_changed())));
             }
         }
-        let mut outcome = Outcome::new(mail);
-        outcome.before = before.into();
+        let mut delivery = Delivery::new(mail);
+        delivery.before = before.into();
         #[cfg(feature = "testing")]
         {
-            outcome.steps = self.steps;
+            delivery.steps = self.steps;
         }
-        outcome.answers = self.answers;
-        outcome.edits = self.edits;
+        delivery.answers = self.answers;
+        delivery.edits = self.edits;
         if let Some((stage, fate)) = end {
-            outcome.end(stage, fate);
+            delivery.end(stage, fate);
         }
-        outcome
+        delivery
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] says where a milter is and how to treat it; it opens [`Connection`]s, one for each
 //! SMTP session. Over such a one an MTA tells what its client does, step by step, or a whole
-//! [`Mail`] in one call, of which it gets an [`Outcome`]. What the milter answers is checked: a
+//! [`Mail`] in one call, of which it gets a [`Delivery`]. What the milter answers is checked: a
 //! failure is a [`ClientError`] that says what happened, at which stage, with which milter, and the
 //! [`DefaultAction`] says what becomes of the mail then.
 //!
@@ -13,8 +13,8 @@
 //! let client = Client::new("inet:8891@127.0.0.1".parse()?).on_failure(DefaultAction::TempFail);
 //! let mut milter = client.connect().await?;
 //! let mail = Mail::read("letter.eml")?.from("alice@example.org").to("bob@example.net");
-//! let outcome = milter.deliver(&mail).await;
-//! println!("{outcome}");
+//! let delivery = milter.deliver(&mail).await;
+//! println!("{delivery}");
 //! milter.quit().await?;
 //! # Ok(())
 //! # }
@@ -40,13 +40,13 @@ mod builder;
 mod connection;
 mod default_action;
 mod deliver;
+mod delivery;
 pub(crate) mod dial;
 mod error;
 pub(crate) mod letter;
 pub(crate) mod link;
 pub(crate) mod lists;
 pub(crate) mod mail;
-mod outcome;
 mod steps;
 mod timeouts;
 mod values;
@@ -58,8 +58,8 @@ pub use milter_core::client::{Answer, EmptyList, Failure, SendError, Timeout};
 pub use self::builder::Client;
 pub use self::connection::Connection;
 pub use self::default_action::DefaultAction;
+pub use self::delivery::{Delivered, Delivery, Fate, StageAnswer};
 pub use self::error::{ClientError, ClientErrorKind};
 pub use self::mail::Mail;
-pub use self::outcome::{Delivered, Fate, Outcome, StageAnswer};
 pub use self::timeouts::Timeouts;
 pub use self::values::MacroScope;

@@ -84,7 +84,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             let line = Bytes::copy_from_slice(line.as_ref());
             self.set_macro_in(MacroScope::Step, names::RCPT_ADDR, line);
         }
-        self.rcpt(recipient).await
+        let answer = self.rcpt(recipient).await;
+        // Where it could not be said, the next recipient is not to be taken for a refused one.
+        self.values.end(MacroScope::Step);
+        answer
     }
 
     /// DATA.

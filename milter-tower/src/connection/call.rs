@@ -76,7 +76,7 @@ where
         };
         // Sendmail takes progress at the end of the message only (Q10).
         let ticks = progress.is_some() || (mta == Mta::Postfix && has_reply);
-        let mut call = self.link.call(deadline, progress, ticks);
+        let mut call = self.link.call(deadline, progress, ticks).awaited(has_reply);
         if event.is_end() {
             call = call.unwatched();
         }

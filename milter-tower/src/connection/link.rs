@@ -19,6 +19,7 @@ use tokio_util::codec::Framed;
 
 use super::buffer;
 use crate::clock::{Clock, after};
+use crate::listener::before_a_reply;
 use crate::progress::Progress;
 use crate::serve::{Control, Held};
 use crate::settings::Settings;
@@ -208,7 +209,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             }
             if call.watches {
                 if self.ahead.is_none() {
-                    match self.poll_read(cx) {
+                    let ahead = if call.has_reply {
+                        before_a_reply(|| self.poll_read(cx))
+                    } else {
+                        self.poll_read(cx)
+                    };
+                    match ahead {
                         Poll::Ready(Ok(command)) => self.ahead = Some(Box::new(command)),
                         Poll::Ready(Err(lost)) => return Poll::Ready(Interrupt::Lost(lost)),
                         Poll::Pending => self.watch_partial_frame(),
@@ -295,6 +301,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
             tick: ticks.then(|| after(Instant::now(), self.settings.progress_interval)),
             progress,
             watches: true,
+            has_reply: false,
         }
     }
 
@@ -398,6 +405,8 @@ pub(super) struct Call {
     progress: Option<Progress>,
     /// Whether the MTA's going away ends the call.
     watches: bool,
+    /// Whether the MTA waits for what comes of it.
+    has_reply: bool,
 }
 
 impl Call {
@@ -407,6 +416,11 @@ impl Call {
             watches: false,
             ..self
         }
+    }
+
+    /// The same for one whose answer the MTA waits for.
+    pub(super) fn awaited(self, has_reply: bool) -> Self {
+        Self { has_reply, ..self }
     }
 }
 

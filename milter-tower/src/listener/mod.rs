@@ -14,6 +14,7 @@ pub use self::options::ListenOptions;
 pub use self::several::Listeners;
 pub use self::split::Split;
 pub use self::stream::Stream;
+pub(crate) use self::stream::before_a_reply;
 
 mod bound;
 mod options;

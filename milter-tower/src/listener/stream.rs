@@ -1,5 +1,6 @@
 //! Connections over TCP and unix sockets.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -43,6 +44,9 @@ impl Stream {
     /// Sendmail sends macros and command in two small writes. The second waits for the
     /// acknowledgement of the first, which the kernel would delay by 40 ms.
     fn acknowledge(&mut self) {
+        if REPLIES.get() {
+            return;
+        }
         let done = std::mem::replace(&mut self.acknowledged, true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match &self.inner {
@@ -51,6 +55,21 @@ impl Stream {
             _ => {}
         }
     }
+}
+
+thread_local! {
+    /// What is read at the moment has its reply to come, which acknowledges it.
+    static REPLIES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Reads from an MTA that sends nothing more before it has its reply: no acknowledgement is to be
+/// sent before that, which would be a system call for each reply that is not there at once.
+// The stream may be deep within what it is read through.
+pub(crate) fn before_a_reply<R>(read: impl FnOnce() -> R) -> R {
+    REPLIES.set(true);
+    let read = read();
+    REPLIES.set(false);
+    read
 }
 
 macro_rules! each {
@@ -111,5 +130,45 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, inner => inner.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn acknowledges_what_is_read_unless_a_reply_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut mta = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let mut stream = Stream::from(listener.accept().await.unwrap().0);
+        mta.write_all(b"abc").await.unwrap();
+        stream.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(!stream.acknowledged);
+
+        let mut pends = async |quietly: bool| {
+            poll_fn(|cx| {
+                let (mut bytes, stream) = ([0; 8], Pin::new(&mut stream));
+                let mut bytes = ReadBuf::new(&mut bytes);
+                let read = || stream.poll_read(cx, &mut bytes).is_pending();
+                let pends = if quietly {
+                    before_a_reply(read)
+                } else {
+                    read()
+                };
+                Poll::Ready(pends)
+            })
+            .await
+            .then_some(stream.acknowledged)
+        };
+        assert_eq!(pends(true).await, Some(false), "the reply will do it");
+        assert_eq!(pends(false).await, Some(true));
     }
 }

@@ -50,6 +50,10 @@ impl Target {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The same with less time.
     #[must_use]
     pub fn within(mut self, time: Duration) -> Self {

@@ -1,7 +1,7 @@
 //! Macros, from the MTA's to the backend's stages.
 
 use milter_core::client::Failure;
-use milter_core::{Agreement, Command, MacroStage, Macros, Stage};
+use milter_core::{Agreement, Command, MacroLists, MacroStage, Macros, Stage};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::link::Link;
@@ -75,6 +75,20 @@ fn queue<IO: AsyncRead + AsyncWrite + Unpin>(
         Some(set) => link.queue(&Command::Macros(set)),
         None => Ok(()),
     }
+}
+
+/// Whether the MTA tells all the macros that a backend asks for: one that judges by them must not
+/// judge without. Where the MTA was asked for none in particular it has its own list.
+pub(super) fn macros_fit(asked: &MacroLists, theirs: &MacroLists) -> bool {
+    let is_told = |stage, name: &[u8]| {
+        let mut names = asked.get(stage);
+        let names = names.as_mut();
+        names.is_none_or(|names| names.any(|one| bare(&one) == bare(name)))
+    };
+    MacroStage::ALL.into_iter().all(|stage| {
+        let mut names = theirs.get(stage).into_iter().flatten();
+        names.all(|name| is_told(stage, &name))
+    })
 }
 
 /// Braces around a name do not matter.

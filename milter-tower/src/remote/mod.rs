@@ -62,8 +62,8 @@
 //! session begins, never at an event: `retry`, `timeout`, a concurrency limit, and the
 //! [`CircuitBreaker`] of this module.
 //!
-//! tower's `balance` is not used by the pool. It is one service that all have to share by a task and
-//! a channel, takes an endpoint out when that is not ready, and does not know when a session ends;
+//! tower's `balance` works within its `Buffer`, but is not used by the pool. It is one service that all
+//! have to share by a task and a channel, takes an endpoint out when that is not ready, and does not know when a session ends;
 //! what is needed here is a choice among a few addresses, and a number for each.
 
 use std::fmt;

@@ -1,13 +1,14 @@
 //! Opening backends: at the negotiation, and in the place of one that was lost.
 
 use milter_core::client::Failure;
-use milter_core::{Agreement, Needs, Offer, Stage};
+use milter_core::{Actions, Agreement, Needs, Offer, Stage};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::connector::{Connector, Target, known};
 use super::error::{RemoteError, RemoteErrorKind};
 use super::future::{Asks, Lent, Lost, Writes};
+use super::macros::macros_fit;
 use super::state::{Down, Next, State};
 use crate::client::Connection;
 use crate::clock::after;
@@ -142,8 +143,11 @@ async fn introduce<C: Connector>(
 
 /// Whether a backend that agreed to this can work under what was agreed on with the MTA.
 fn fits(agreed: &Agreement, theirs: &Agreement) -> bool {
+    let needs = theirs.needs().without_action(Actions::REQUEST_MACROS);
     // Which headers have their space is said by neither them nor its modifications.
-    agreed.serves(&theirs.needs()) && agreed.leading_space() == theirs.leading_space()
+    agreed.serves(&needs)
+        && agreed.leading_space() == theirs.leading_space()
+        && macros_fit(agreed.macros(), theirs.macros())
 }
 
 /// Shows a backend what it was not there for.

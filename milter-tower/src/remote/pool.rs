@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use milter_core::client::{Failure, Timeout};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use super::circuit::{Circuit, CircuitBreakerLayer, CircuitOpen};
@@ -21,7 +21,6 @@ use super::future::RemoteFuture;
 use super::{Remote, RemoteError};
 use crate::client::dial::dial;
 use crate::client::{ClientError, ClientErrorKind, Connection, Timeouts};
-use crate::clock::after;
 use crate::request::Request;
 use crate::response::Response;
 use crate::{Address, Stream};
@@ -191,7 +190,8 @@ impl Shared {
     }
 
     async fn open(&self, target: Target) -> Result<Connection<PooledStream>, NoBackend> {
-        let deadline = after(Instant::now(), target.remaining());
+        // To the same point in time as who waits for this, so that one that hangs is taken note of.
+        let deadline = target.deadline();
         let mut none = NoBackend::default();
         let mut left = Vec::with_capacity(self.backends.len());
         for backend in &self.backends {
@@ -210,8 +210,7 @@ impl Shared {
                     continue;
                 }
             };
-            let time = deadline.saturating_duration_since(Instant::now()) / tries;
-            match backend.open(&target, time).await {
+            match backend.open(&target, share(deadline, tries)).await {
                 Ok(connection) => {
                     pass.end(None);
                     return Ok(connection);
@@ -226,17 +225,27 @@ impl Shared {
     }
 }
 
+/// Until when one of so many that are left may be tried: each has an equal part of the time.
+fn share(deadline: Instant, tries: u32) -> Instant {
+    if tries <= 1 {
+        return deadline;
+    }
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / tries
+}
+
 impl Backend {
     async fn open(
         &self,
         target: &Target,
-        time: Duration,
+        deadline: Instant,
     ) -> Result<Connection<PooledStream>, ClientError> {
         let client = target.client(self.address.clone());
         let wrong = |kind| ClientError::new(&Arc::from(client.name()), None, kind);
         // From here on, so that those who come at the same time do not all choose the same.
         let session = Counted::new(&self.sessions);
         let opening = async {
+            let time = deadline.saturating_duration_since(Instant::now());
             let stream = dial(&self.address, time).await;
             let stream = stream.map_err(|error| wrong(ClientErrorKind::Connect(error)))?;
             let stream = PooledStream {
@@ -245,7 +254,7 @@ impl Backend {
             };
             client.over(stream).await
         };
-        timeout(time, opening).await.unwrap_or_else(|_| {
+        timeout_at(deadline, opening).await.unwrap_or_else(|_| {
             let late = Failure::Timeout(Timeout::Command);
             Err(wrong(ClientErrorKind::Failed(late)))
         })

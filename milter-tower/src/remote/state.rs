@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milter_core::client::{Failure, SendError};
-use milter_core::{Agreement, Command, Connect, Modification, Offer, Stage};
+use milter_core::{Agreement, Command, Connect, Modification, Offer, ReplyMode, Stage};
 use tracing::debug;
 
 use super::Settings;
@@ -148,7 +148,8 @@ impl<C: Connector> State<C> {
     ) -> Result<Bytes, NotTold> {
         let backend = self.backend.as_mut().ok_or(Failure::ConnectionLost)?;
         let link = backend.link();
-        if link.queued() == 0 {
+        let is_answered = link.agreement().reply_mode(stage) != ReplyMode::Silent;
+        if is_answered || link.queued() == 0 {
             // One that says what it was not asked is out of step: that would be taken for the
             // answer to this.
             if let Some(failure) = link.surplus() {

@@ -94,4 +94,4 @@ pub use self::survive::survives;
 pub use crate::client::Failure;
 use crate::client::mail;
 #[doc(inline)]
-pub use crate::client::{Delivered, Fate, Mail, Outcome as Delivery, StageAnswer as Answer};
+pub use crate::client::{Delivered, Delivery, Fate, Mail, StageAnswer as Answer};

@@ -2,7 +2,7 @@
 
 use milter_core::{Actions, Reply};
 use milter_tower::{
-    Chain, Event, Member, MemberFailure, Needs, Response, Settings, SmtpReply, Stage,
+    Chain, Event, Failure, Member, MemberFailure, Needs, Response, Settings, SmtpReply, Stage,
 };
 
 use crate::common::{Act, Log, Scripted, mail, name, rcpt, seconds};
@@ -80,10 +80,18 @@ async fn they_only_judge() {
     // What is required is not to be had.
     let required = judging().action(Actions::ADD_HEADERS);
     let chain = Chain::new().with_parallel([("b", asks(required)), ("c", judges())]);
+    let (lines, _listening) = crate::common::listen();
+    let error = chain.check().await.unwrap_err();
+    assert_eq!(error.member(), "b");
+    assert!(
+        matches!(error.failure(), Failure::OnlyJudges(why) if why.to_string().contains("ADD_HEADERS")),
+        "{error:?}"
+    );
     let (mut mta, run) = crate::common::start(chain);
     mta.negotiate().await;
     assert_eq!(mta.ask(crate::common::connect()).await, Reply::TempFail);
     mta.quit(run).await;
+    assert_eq!(lines.count("Chain::with"), 1, "it says what to do");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Whole mails in one call.
 
 use milter_core::{Command, Modification, Needs, Reply};
-use milter_tower::client::{Fate, Mail};
+use milter_tower::client::{DefaultAction, Fate, Mail};
 use milter_tower::{Stage, Verdict, edit};
 
 use crate::peer::{Act, client, connected, go, say};
@@ -154,4 +154,52 @@ async fn macros_of_the_mail() {
     let mail = trace.macros(b'M');
     assert!(mail[0].contains("{auth_authen}=alice"), "{mail:?}");
     assert!(!mail[1].contains("auth"), "{mail:?}");
+}
+
+/// A mail server that waits no longer has not lost the milter with that, nor the mails after it.
+#[tokio::test(start_paused = true)]
+async fn a_mail_that_was_dropped_is_given_up_before_the_next() {
+    use futures::{SinkExt, StreamExt};
+    for slow in *b"CMRLNE" {
+        let (mta, io) = tokio::io::duplex(64 * 1024);
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let trace = std::sync::Arc::clone(&seen);
+        tokio::spawn(async move {
+            let mut framed = tokio_util::codec::Framed::new(io, milter_core::FilterCodec::new());
+            let mut is_slow = true;
+            while let Some(Ok(frame)) = framed.next().await {
+                if frame.code() != b'D' {
+                    trace.lock().unwrap().push(char::from(frame.code()));
+                }
+                if frame.code() == slow && std::mem::take(&mut is_slow) {
+                    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                }
+                let reply = match &frame {
+                    Command::Negotiate(offer) => {
+                        let agreed = milter_core::negotiate(offer, &Needs::all()).unwrap();
+                        Reply::Negotiate(agreed.to_reply())
+                    }
+                    frame if frame.stage().is_some() => Reply::Continue,
+                    _ => continue,
+                };
+                if framed.send(reply).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let client = client().on_failure(DefaultAction::Accept);
+        let mut milter = client.over(mta).await.unwrap();
+        let second = std::time::Duration::from_secs(1);
+        let dropped = tokio::time::timeout(second, milter.deliver(Mail::new())).await;
+        assert!(dropped.is_err());
+        let done = milter.deliver(Mail::new()).await;
+        assert!(done.is_accepted() && done.failure.is_none(), "{done}");
+        milter.quit().await.unwrap();
+        tokio::task::yield_now().await;
+        let seen = seen.lock().unwrap().clone();
+        assert_eq!(seen.matches('C').count(), 1, "{seen}");
+        let aborts = usize::from(!matches!(slow, b'C' | b'E'));
+        assert_eq!(seen.matches('A').count(), aborts, "{seen}");
+        assert!(seen.ends_with("NBEQ"), "{seen}");
+    }
 }

@@ -184,13 +184,14 @@ async fn edits_that_were_not_negotiated_or_are_too_many() {
     }
 }
 
-/// One reply too many is not taken for the next answer.
+/// One reply too many is not taken for the next answer. At the end there is none, and one that is
+/// left over may have been the verdict.
 #[tokio::test]
 async fn c77_a_second_reply_is_found_at_the_next_step() {
     for (letter, stage) in [
         (b'C', Stage::Helo),
         (b'R', Stage::Data),
-        (b'E', Stage::Mail),
+        (b'E', Stage::EndOfMessage),
     ] {
         let twice = move |frame: &Command| {
             if frame.code() == letter {
@@ -200,11 +201,8 @@ async fn c77_a_second_reply_is_found_at_the_next_step() {
             }
         };
         let (mut milter, _) = connected(client(), Needs::all(), twice).await;
-        let mut done = milter.deliver(Mail::new()).await;
-        if stage == Stage::Mail {
-            assert!(done.failure.is_none(), "{done}");
-            done = milter.deliver(Mail::new()).await;
-        }
+        let done = milter.deliver(Mail::new()).await;
+        assert_eq!(done.reply().unwrap().code(), 451, "{done}");
         let error = done.failure.unwrap();
         assert_eq!(error.failure(), Some(&Failure::NothingDue { code: b'a' }));
         assert_eq!(error.stage(), Some(stage), "{error}");
@@ -320,6 +318,23 @@ async fn c76_progress_extends_the_time_for_a_frame_but_not_that_for_all() {
         );
         assert_eq!(start.elapsed().as_secs(), seconds);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_can_be_watched() {
+    let (mta, io) = tokio::io::duplex(4096);
+    tokio::spawn(at_work(io, 3));
+    let mut milter = client().over(mta).await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    milter.on_progress(move |stage| tell.send((stage, Instant::now())).unwrap());
+    up_to_body(&mut milter).await;
+    let start = Instant::now();
+    milter.end().await.unwrap();
+    for n in 1..=3 {
+        let at = start + Duration::from_secs(8 * n);
+        assert_eq!(told.try_recv(), Ok((Stage::EndOfMessage, at)));
+    }
+    assert!(told.try_recv().is_err());
 }
 
 async fn at_work(io: tokio::io::DuplexStream, times: u32) {

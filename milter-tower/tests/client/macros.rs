@@ -126,3 +126,18 @@ async fn recipients_that_the_mta_refuses() {
         }
     }
 }
+
+/// What was said of a refused recipient is not said of the next one.
+#[tokio::test]
+async fn a_refused_recipient_that_cannot_be_told_leaves_nothing_behind() {
+    let needs = Needs::all().rejected_recipients();
+    let (mut milter, trace) = connected(client(), needs, go).await;
+    milter.connect(host()).await.unwrap();
+    milter.mail(sender()).await.unwrap();
+    let reply = SmtpReply::reject("No such user");
+    let long = Recipient::new(vec![b'x'; 70_000], [""; 0]);
+    let error = milter.rejected_rcpt(long, &reply).await.unwrap_err();
+    assert!(!error.is_fatal(), "{error}");
+    milter.rcpt(recipient()).await.unwrap();
+    assert_eq!(trace.macros(b'R'), ["{rcpt_addr}=bob@example.net"]);
+}

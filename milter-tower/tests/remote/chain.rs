@@ -1,9 +1,10 @@
 //! A filter elsewhere as a member of a chain.
 
-use milter_core::{Needs, Reply};
+use milter_core::{Command, Needs, OfferReply, Reply};
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{
-    Actions, Chain, MacroStage, Member, MemberFailure, Message, Modification, Stage, message,
+    Actions, Chain, Failure, MacroStage, Member, MemberFailure, Message, Modification, Stage,
+    Steps, message,
 };
 
 use crate::backend::{Act, Backend, is_at, silent};
@@ -71,9 +72,9 @@ async fn those_behind_see_what_it_changed_and_it_what_those_before_did() {
             assert_eq!(done.message.body(), "new body\r\n", "{done}");
             assert_eq!(backend.open().await, 0);
             let told = backend.seen(1);
-            let old = told.iter().filter(|command| {
-                matches!(command, milter_core::Command::Header(header) if header.name() == "X-Old")
-            });
+            let old = told.iter().filter(
+                |command| matches!(command, Command::Header(header) if header.name() == "X-Old"),
+            );
             assert_eq!(old.count(), 3, "what the first one added is shown");
         }
     }
@@ -126,4 +127,43 @@ async fn c94_macros_are_those_that_each_asked_for() {
     assert_eq!(one.open().await + other.open().await, 0);
     assert_eq!(one.macros(1, b'M'), ["{mail_host}=example.org"]);
     assert_eq!(other.macros(1, b'M'), ["{mail_addr}=a@example.org"]);
+}
+
+/// Most filters that change mail do not agree to less: a check says so, and not of those that are
+/// just not there.
+#[tokio::test(start_paused = true)]
+async fn one_that_must_change_mail_does_not_fit_into_a_parallel_section() {
+    let changes = |command: &Command| match command {
+        Command::Negotiate(offer) => offer.actions.contains(Actions::ADD_HEADERS),
+        _ => true,
+    };
+    // rspamd asks for it all the same.
+    let insists = Backend::going_on(Needs::all()).answering(OfferReply {
+        version: 6,
+        actions: Actions::ADD_HEADERS,
+        steps: Steps::empty(),
+        macros: milter_core::MacroLists::default(),
+    });
+    // libmilter/engine.c st_optionneg: it gives up without a word.
+    let leaves = Backend::new(Needs::all(), move |_, command| {
+        if changes(command) { Act::Go } else { Act::Die }
+    });
+    let is_down = Backend::going_on(Needs::all()).refusing(|_| true);
+    let judges = Backend::going_on(Needs::all().optional_action(Actions::CHANGES));
+    let section = |backend: &Backend| {
+        let second = Backend::going_on(Needs::none());
+        Chain::new().with_parallel([("one", backend.remote()), ("two", second.remote())])
+    };
+    for backend in [&insists, &leaves] {
+        let error = section(backend).check().await.unwrap_err();
+        assert_eq!(error.member(), "one");
+        let failure = error.failure();
+        assert!(matches!(failure, Failure::OnlyJudges(_)), "{failure:?}");
+        let alone = Chain::new().with("one", backend.remote());
+        alone.check().await.expect("one after the other it works");
+        assert_eq!(backend.open().await, 0);
+    }
+    let error = section(&is_down).check().await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::Error(_)), "{error:?}");
+    section(&judges).check().await.expect("it works without");
 }

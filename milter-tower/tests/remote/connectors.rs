@@ -11,6 +11,10 @@ use milter_tower::remote::{CircuitBreakerLayer, CircuitOpen, Target};
 use milter_tower::testing::{Mail, MockMta};
 use milter_tower::{BoxError, Remote};
 use tokio::io::DuplexStream;
+use tower::balance::p2c::Balance;
+use tower::buffer::Buffer;
+use tower::discover::ServiceList;
+use tower::load::{CompleteOnResponse, PendingRequests};
 use tower::retry::Policy;
 use tower::{ServiceBuilder, service_fn};
 
@@ -51,6 +55,30 @@ async fn towers_retry_and_time_out_apply_to_a_session() {
     assert!(done.is_accepted(), "{done}");
     assert_eq!(backend.tried(), 3);
     assert_eq!(backend.open().await, 0);
+}
+
+/// What cannot be cloned goes into a buffer, which all sessions share then.
+#[tokio::test]
+async fn towers_balance_and_load_apply_to_a_session() {
+    let backends = [(); 2].map(|()| Backend::going_on(Needs::all()));
+    let endpoints = backends
+        .each_ref()
+        .map(|backend| PendingRequests::new(backend.connector(), CompleteOnResponse::default()));
+    let balance = Balance::new(ServiceList::new::<Target>(endpoints));
+    let mut mta = MockMta::postfix(Remote::with_connector(Buffer::new(balance, 16)));
+    let (mut sessions, mut used) = (0, 0);
+    while used < backends.len() {
+        let done = mta.deliver(Mail::new()).await;
+        assert!(done.is_accepted(), "{done}");
+        sessions += 1;
+        let opened = backends.each_ref().map(Backend::connections);
+        assert_eq!(opened.iter().sum::<usize>(), sessions, "once a session");
+        used = opened.iter().filter(|opened| **opened > 0).count();
+        assert!(sessions < 1000, "one of two is never chosen");
+    }
+    for backend in &backends {
+        assert_eq!(backend.open().await, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use milter_tower::testing::{Mail, MockMta};
 use milter_tower::{BoxError, OnFailure, OnRemoteFailure, Request, Response, Settings, Stage};
 use tower::Service;
 
-use crate::backend::{Act, Backend, is_at, silent};
+use crate::backend::{Act, Backend, is_at, settled, silent};
 
 /// How a backend fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -302,4 +302,30 @@ async fn a_call_that_a_layer_drops_fails_that_message_alone() {
         assert_eq!(backend.open().await, 0, "{stage}");
         assert!(!backend.letters(1).contains(['A', 'Q']), "{stage}");
     }
+}
+
+/// A reply to a step without one, which comes while others wait to be written, is not taken for the
+/// answer to the next step: the verdict would be that of another one.
+#[tokio::test(start_paused = true)]
+async fn c26_a_reply_that_is_not_due_is_no_answer_to_what_comes_next() {
+    let needs = Needs::none()
+        .record(Stage::Header)
+        .event(Stage::EndOfMessage);
+    let soon = Duration::from_secs(1);
+    let backend = Backend::new(needs, move |_, command| match command.stage() {
+        Some(Stage::Header) => Act::SayLater(soon, vec![Reply::Continue]),
+        Some(Stage::EndOfMessage) => Act::SayLater(soon, vec![Reply::Reject]),
+        _ => Act::Go,
+    });
+    let (mut mta, run) = crate::common::start(backend.remote());
+    mta.negotiate().await;
+    // More than is piled up, so that it hears of these; and one that waits to be written.
+    for size in [9_000, 10] {
+        let header = milter_core::Header::new("X-Large", "x".repeat(size));
+        mta.send(milter_core::Command::Header(header)).await;
+        settled().await;
+    }
+    tokio::time::sleep(2 * soon).await;
+    assert_eq!(mta.ask(crate::common::eom()).await, Reply::TempFail);
+    mta.quit(run).await;
 }

@@ -162,6 +162,24 @@ async fn a_backend_that_hangs_is_passed_over() {
     live.stop().await;
 }
 
+/// The time of the last one that is left ends when the session's does: that it hangs is taken note
+/// of all the same.
+#[tokio::test]
+async fn the_only_backend_hangs_and_is_left_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hangs: Address = listener.local_addr().unwrap().into();
+    let circuit = CircuitBreakerLayer::new().failures(1);
+    let pool = RemotePool::new([hangs])
+        .circuit_breaker(circuit)
+        .connect_timeout(Duration::from_millis(50));
+    let mut mta = MockMta::postfix(pool);
+    for text in ["did not answer in time", "is not tried for another"] {
+        let done = mta.deliver(Mail::new()).await;
+        assert_eq!(done.reply().unwrap().code(), 451, "{done}");
+        assert!(done.failures[0].contains(text), "{done}");
+    }
+}
+
 #[tokio::test]
 async fn a_pool_without_addresses() {
     let mut mta = MockMta::postfix(RemotePool::new([]));

@@ -83,10 +83,17 @@ async fn one_that_asks_for_more_is_refused_and_all_mail_after_it() {
             .event(Stage::Rcpt)
             .action(Actions::CHANGE_BODY),
         Needs::none().event(Stage::Rcpt).leading_space(),
+        // What it asks for is not told.
+        Needs::none()
+            .event(Stage::Rcpt)
+            .macros_exact(MacroStage::Mail, ["{auth_type}", "{auth_authen}"]),
     ];
     for more in more {
         let backend = lost(Needs::all()).asking(move |number| match number {
-            1 => Needs::none().event(Stage::Rcpt).event(Stage::Mail),
+            1 => Needs::none()
+                .event(Stage::Rcpt)
+                .event(Stage::Mail)
+                .macros_exact(MacroStage::Mail, ["{auth_type}", "i"]),
             _ => more.clone(),
         });
         let mut mta = MockMta::postfix(backend.remote());

@@ -2,8 +2,8 @@
 //! client is told, what is delivered, and what the filter saw.
 //!
 //! Each test is a group of cases that share one mail server and one filter process; a case that
-//! fails does not end its group. Where the servers differ, the cases say what each does. `model` has
-//! other filters: see there.
+//! fails does not end its group. Where the servers differ, the cases say what each does. `model` and
+//! `stacks` have other filters: see there.
 
 mod body;
 mod chain;
@@ -22,6 +22,7 @@ mod replies;
 mod secured;
 mod session;
 mod slow;
+mod stacks;
 mod steps;
 mod together;
 mod verdicts;

@@ -7,7 +7,7 @@ use milter_tests::others::HOST;
 use milter_tests::sink::{Delivered, Sink};
 use milter_tests::smtp::{self, Transcript};
 use milter_tower::MacroStage;
-use milter_tower::client::{self, Client, Connection, Fate, Outcome};
+use milter_tower::client::{self, Client, Connection, Delivery, Fate};
 use milter_tower::testing::{MockMta, MtaProfile};
 use tokio::runtime::Runtime;
 
@@ -103,7 +103,7 @@ pub(crate) fn of_client(mail: &Mail) -> client::Mail {
     it
 }
 
-fn as_seen(done: &Outcome) -> Seen {
+fn as_seen(done: &Delivery) -> Seen {
     Seen {
         refused: done
             .refused_recipients()
@@ -115,7 +115,7 @@ fn as_seen(done: &Outcome) -> Seen {
     }
 }
 
-fn as_delivered(done: &Outcome) -> Delivered {
+fn as_delivered(done: &Delivery) -> Delivered {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let message = &done.message;
     let mut content = Vec::new();

@@ -511,6 +511,17 @@ fn what_is_no_milter_is_told_by_what_it_says() {
     ] {
         assert!(said.out.contains(text), "{text}: {said:?}");
     }
+    // Nothing was sent, so nothing became of it.
+    let (address, server) = peer(|stream| stream.write_all(b"220 mx.example ESMTP\r\n").unwrap());
+    let said = check(&address, &["--json"]);
+    server.join().unwrap();
+    let found = &said.json()[0];
+    assert_eq!(found["outcome"], "failed", "{found}");
+    assert_eq!(found["error"]["at"], "the negotiation", "{found}");
+    for absent in ["negotiation", "stage", "message"] {
+        assert_eq!(found[absent], Value::Null, "{absent}: {found}");
+    }
+    assert_eq!(found["steps"], Value::Array(Vec::new()), "{found}");
     let (address, server) = peer(|stream| stream.write_all(b"SSH-2.0-OpenSSH\r\n").unwrap());
     let said = check(&address, &["--quiet"]);
     server.join().unwrap();
@@ -613,6 +624,9 @@ fn a_load_test_counts_and_measures() {
     assert!((10..=14).contains(&opened), "{found}");
     let said = filter.check(&[&args[..], &["--quiet", "--expect", "accept"]].concat());
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    // No more connections than messages.
+    let said = filter.check(&["--bench", "2", "-c", "4", "--json"]);
+    assert_eq!(said.json()[0]["connections"], 2, "{said:?}");
 }
 
 #[test]
@@ -642,6 +656,17 @@ fn a_load_test_counts_what_fails() {
     assert_eq!(found["outcomes"]["accepted"], 3);
     assert_eq!(found["outcomes"]["timedout"], 3);
     assert_eq!(found["message"]["count"], 3);
+    // Where nothing went well there are no times to speak of.
+    let said = filter.check(&[&*bad, "--bench", "1", "--timeout", "0.3"]);
+    assert_eq!(said.code, Some(75), "{said:?}");
+    assert!(
+        said.out.contains("\n         1 no answer in time\n"),
+        "{said:?}"
+    );
+    assert!(!said.out.contains("times below"), "{said:?}");
+    let said = filter.check(&[&*bad, "--bench", "1", "--timeout", "0.3", "--quiet"]);
+    assert_eq!((said.code, &*said.out), (Some(75), ""), "{said:?}");
+    assert!(said.err.contains("1 times: the filter did not"), "{said:?}");
     let said = check(&Address::free_tcp().to_string(), &["--bench", "100"]);
     assert_eq!(said.code, Some(69), "{said:?}");
 }

@@ -2,5 +2,6 @@
 
 mod check;
 mod descriptors;
+mod production;
 mod systemd;
 mod trace;

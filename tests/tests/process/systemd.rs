@@ -12,10 +12,10 @@ use milter_tests::process::{Guard, program};
 use milter_tests::wait::{self, PATIENCE};
 
 /// What a service manager would hear.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
@@ -30,7 +30,7 @@ impl Manager {
         String::from_utf8_lossy(&buffer[..len]).trim().to_owned()
     }
 
-    fn wait_for(&self, what: &str) {
+    pub(crate) fn wait_for(&self, what: &str) {
         while self.hear() != what {}
     }
 }

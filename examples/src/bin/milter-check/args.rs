@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use milter_examples::color::Color;
 use milter_tower::testing::{Mail, MtaProfile};
 use milter_tower::{Address, ClientAddr, MacroStage};
 
@@ -135,19 +136,12 @@ pub(crate) struct Show {
     /// Nothing but errors: the exit code tells
     #[arg(long, short, conflicts_with = "json")]
     pub(crate) quiet: bool,
-    /// Colours. `auto` means on a terminal, unless the variable `NO_COLOR` is set
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    /// Whether to write in colours. auto: on a terminal, unless the variable `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) color: Color,
     /// Exits with 0 if each mail ends so, and with 1 if not
     #[arg(long, value_name = "END", value_enum)]
     pub(crate) expect: Option<Expected>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 /// A load test.

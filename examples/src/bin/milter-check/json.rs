@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use milter_tower::testing::{Reaction, Step};
+use milter_examples::edits::Edit;
+use milter_tower::testing::{Delivery, Reaction, Step};
 use milter_tower::{Agreement, MacroStage, Recipient, Stage};
 use serde::Serialize;
 
-use crate::edits::Edit;
 use crate::ending::Ending;
 use crate::run;
 use crate::show::{is_changed, macro_stage, reply_to};
@@ -32,7 +32,8 @@ pub(crate) struct Checked {
     negotiation: Option<Negotiation>,
     steps: Vec<StepOf>,
     edits: Vec<Edit>,
-    message: Message,
+    /// None if nothing was agreed on, and so nothing was sent.
+    message: Option<Message>,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,7 +116,7 @@ impl From<&Trouble> for Nothing {
 impl From<&run::Checked<'_>> for Checked {
     fn from(checked: &run::Checked<'_>) -> Self {
         let run::Checked { done, opened, .. } = checked;
-        let (before, after) = (&done.before, &done.message);
+        let is_sent = opened.agreement.is_some();
         let negotiation = opened.agreement.as_ref().map(|agreement| {
             let took = opened.negotiation.took;
             Negotiation::new(agreement, took)
@@ -125,7 +126,7 @@ impl From<&run::Checked<'_>> for Checked {
             milter: opened.address.to_string(),
             mta: opened.mta,
             outcome: checked.ending,
-            stage: done.ended_at.map(Stage::name),
+            stage: done.ended_at.filter(|_| is_sent).map(Stage::name),
             reply: done.reply().map(ToString::to_string),
             quarantine: done.quarantine().map(|reason| reason.to_string()),
             changed: is_changed(done),
@@ -136,28 +137,29 @@ impl From<&run::Checked<'_>> for Checked {
             steps: done
                 .steps
                 .iter()
+                .filter(|_| is_sent)
                 .map(|step| StepOf::new(step, reply_to(step, done)))
                 .collect(),
             edits: done.edits.iter().map(Edit::from).collect(),
-            message: Message {
-                from: after.sender().address().to_string(),
-                to: after
-                    .recipients()
-                    .iter()
-                    .map(Recipient::address)
-                    .map(|to| to.to_string())
-                    .collect(),
-                headers: after
-                    .headers()
-                    .iter()
-                    .map(|field| Header {
-                        name: field.name().to_string(),
-                        value: field.value().to_string(),
-                    })
-                    .collect(),
-                body_changed: before.body() != after.body(),
-                body_size: after.body().len(),
-            },
+            message: is_sent.then(|| Message::of(done)),
+        }
+    }
+}
+
+impl Message {
+    fn of(done: &Delivery) -> Self {
+        let after = &done.message;
+        let to = after.recipients().iter().map(Recipient::address);
+        let headers = after.headers().iter().map(|field| Header {
+            name: field.name().to_string(),
+            value: field.value().to_string(),
+        });
+        Self {
+            from: after.sender().address().to_string(),
+            to: to.map(|to| to.to_string()).collect(),
+            headers: headers.collect(),
+            body_changed: done.before.body() != after.body(),
+            body_size: after.body().len(),
         }
     }
 }

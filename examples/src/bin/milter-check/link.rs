@@ -1,42 +1,22 @@
 //! The connection with the milter, which remembers what came.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use milter_tower::Address;
+use milter_tower::{Address, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
 use crate::trouble::Trouble;
 
 /// How much of what came is kept.
 const KEPT: usize = 64;
 
-/// Any connection.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-
 /// Connects to the milter.
-pub(crate) async fn dial(address: &Address, time: Duration) -> Result<Box<dyn Io>, Trouble> {
-    let connecting = async {
-        let io: Box<dyn Io> = match address {
-            Address::Inet { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
-            }
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            _ => return Err(ErrorKind::Unsupported.into()),
-        };
-        Ok(io)
-    };
-    let connected = timeout(time, connecting).await;
-    let connected = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+pub(crate) async fn dial(address: &Address, limit: Duration) -> Result<Stream, Trouble> {
+    let connected = milter_examples::dial::dial(address, limit).await;
     connected.map_err(|error| Trouble::Connect(address.clone(), error))
 }
 
@@ -66,13 +46,13 @@ impl Heard {
 }
 
 /// A connection that takes down what comes.
-pub(crate) struct Tap {
-    io: Box<dyn Io>,
+pub(crate) struct Tap<Io> {
+    io: Io,
     heard: Heard,
 }
 
-impl Tap {
-    pub(crate) fn new(io: Box<dyn Io>) -> (Self, Heard) {
+impl<Io> Tap<Io> {
+    pub(crate) fn new(io: Io) -> (Self, Heard) {
         let heard = Heard::default();
         let this = Self {
             io,
@@ -82,7 +62,7 @@ impl Tap {
     }
 }
 
-impl AsyncRead for Tap {
+impl<Io: AsyncRead + Unpin> AsyncRead for Tap<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,7 +75,7 @@ impl AsyncRead for Tap {
     }
 }
 
-impl AsyncWrite for Tap {
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Tap<Io> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +103,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_since_the_last_word_is_kept() {
         let (io, mut peer) = duplex(1024);
-        let (mut tap, heard) = Tap::new(Box::new(io));
+        let (mut tap, heard) = Tap::new(io);
         peer.write_all(b"old").await.unwrap();
         tap.read_exact(&mut [0; 3]).await.unwrap();
         tap.write_all(b"question").await.unwrap();

@@ -9,8 +9,6 @@ use crate::output::Output;
 
 mod args;
 mod bench;
-mod diff;
-mod edits;
 mod ending;
 mod json;
 mod letters;
@@ -18,7 +16,6 @@ mod link;
 mod output;
 mod run;
 mod show;
-mod text;
 mod trouble;
 
 #[tokio::main]

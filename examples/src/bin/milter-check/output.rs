@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{self, Stderr, Stdout, Write as _};
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::AutoStream;
 use serde::Serialize;
 
-use crate::args::{Color, Show};
+use crate::args::Show;
+use crate::bench::Measured;
 use crate::json;
 use crate::run::{Checked, Opened};
 use crate::show;
@@ -33,12 +34,6 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(args: &Show) -> Self {
-        let choice = match args.color {
-            Color::Auto => None,
-            Color::Always => Some(ColorChoice::Always),
-            Color::Never => Some(ColorChoice::Never),
-        };
-        let (out, err) = (io::stdout(), io::stderr());
         Self {
             mode: match args {
                 Show { json: true, .. } => Mode::Json,
@@ -46,14 +41,8 @@ impl Output {
                 _ => Mode::People,
             },
             full: args.full,
-            out: match choice {
-                Some(choice) => AutoStream::new(out, choice),
-                None => AutoStream::auto(out),
-            },
-            err: match choice {
-                Some(choice) => AutoStream::new(err, choice),
-                None => AutoStream::auto(err),
-            },
+            out: args.color.on(io::stdout()),
+            err: args.color.on(io::stderr()),
             shown: None,
         }
     }
@@ -86,16 +75,15 @@ impl Output {
         }
     }
 
-    /// What a load test measured, in either form.
-    pub(crate) fn measured(
-        &mut self,
-        text: impl FnOnce() -> String,
-        object: &impl Serialize,
-    ) -> Result<(), Trouble> {
+    /// What a load test measured.
+    pub(crate) fn measured(&mut self, measured: &Measured) -> Result<(), Trouble> {
         match self.mode {
-            Mode::People => self.say(&text()),
-            Mode::Json => self.object(object),
-            Mode::Quiet => Ok(()),
+            Mode::People => self.say(&measured.text()),
+            Mode::Json => self.object(&measured.object()),
+            Mode::Quiet => {
+                self.warn(&measured.errors());
+                Ok(())
+            }
         }
     }
 

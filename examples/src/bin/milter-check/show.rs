@@ -2,25 +2,20 @@
 
 use std::fmt::Write;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
+use milter_examples::color::{BOLD, DIM, GREEN, MAGENTA, RED, YELLOW};
+use milter_examples::edits::Edit;
+use milter_examples::text::{LINE, Shown, count, cut, time};
 use milter_tower::testing::{Delivery, Failure, Negotiation, Reaction, Step};
 use milter_tower::{Actions, Agreement, MacroStage, Modification, ReplyMode, Stage, Text, Verdict};
 
 use self::message::changes;
-use crate::edits::Edit;
 use crate::ending::Ending;
 use crate::run::{Broken, Checked, Opened};
-use crate::text::{LINE, Shown, count, cut, time};
 use crate::trouble::Trouble;
 
 mod message;
 
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const RED: Style = AnsiColor::Red.on_default();
-pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
-pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
-pub(crate) const MAGENTA: Style = AnsiColor::Magenta.on_default();
 const PLAIN: Style = Style::new();
 /// The longest name of a reaction.
 const REACTION: usize = "no reply due".len();

@@ -5,9 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use milter_examples::text::Shown;
 use milter_tower::Address;
-
-use crate::text::Shown;
 
 /// Why nothing could be checked.
 #[derive(Debug)]

@@ -1,15 +1,17 @@
 #![doc = include_str!("README.md")]
 
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
-use milter_examples::Listen;
+use clap::Parser;
+use milter_examples::color::Color;
+use milter_examples::text::count;
+use milter_examples::{Listen, not_to_itself, tell};
 use milter_tower::testing::Recording;
 use milter_tower::testing::recording::Recorder;
 use milter_tower::{Address, BoxError, Listener, Listeners};
@@ -54,16 +56,9 @@ struct Args {
     /// How many bytes of each piece of a body to show
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_bytes: usize,
-    /// Whether to use colours: auto is on a terminal, unless `NO_COLOR` is set
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// Whether to write in colours. auto: on a terminal, unless the variable `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     color: Color,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 const USAGE: &str = "\
@@ -81,11 +76,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), BoxError> {
-    let style = Style::new(match args.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => wants_colors(),
-    });
+    let style = Style::new(args.color.is_on(&io::stdout()));
     let transcript = Transcript::new(style, args.max_bytes);
     if let Some(file) = &args.show {
         return show(file, transcript);
@@ -93,13 +84,13 @@ async fn run(args: Args) -> Result<(), BoxError> {
     // The command line is refused without it.
     let to = args.to.ok_or("--to is missing")?;
     let listeners = args.listen.listen().await?;
-    if listeners.addresses().any(|address| address == to) {
-        return Err(format!("{to} is where this listens: it would pass on to itself").into());
-    }
+    not_to_itself(&listeners, &to)?;
     // Made only when nothing else is in the way: what is there is not written over.
     let recorder = args.record.as_deref().map(create).transpose()?;
     for address in listeners.addresses() {
-        eprintln!("listening at {address}, passing on to {to}; Ctrl-C ends it");
+        tell(format_args!(
+            "listening at {address}, passing on to {to}; Ctrl-C ends it"
+        ));
     }
     let report = Report::new(io::stdout(), transcript, recorder);
     let (news, incoming) = mpsc::channel(WAITING);
@@ -107,12 +98,6 @@ async fn run(args: Args) -> Result<(), BoxError> {
     serve(listeners, to, &news).await;
     drop(news);
     reporting.await?
-}
-
-fn wants_colors() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// Begins a recording that only its owner can read.
@@ -128,7 +113,13 @@ fn create(file: &Path) -> Result<Recorder<Box<dyn Write + Send>>, BoxError> {
         recorder.flush()?;
         Ok(recorder)
     };
-    open().map_err(|error: io::Error| format!("{}: {error}", file.display()).into())
+    open().map_err(|error: io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::AlreadyExists => "; a recording is not written over, name another file",
+            _ => "",
+        };
+        format!("{}: {error}{hint}", file.display()).into()
+    })
 }
 
 fn show(file: &Path, mut transcript: Transcript) -> Result<(), BoxError> {
@@ -139,7 +130,7 @@ fn show(file: &Path, mut transcript: Transcript) -> Result<(), BoxError> {
         for entry in connection.entries() {
             let line = transcript.line(&entry.clone().into());
             match out.write_all(line.as_bytes()) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 written => written?,
             }
         }
@@ -161,7 +152,7 @@ async fn serve(mut listeners: Listeners, to: Address, news: &mpsc::Sender<news::
                 match listeners.accept().await {
                     Ok(accepted) => return (accepted, permit),
                     Err(error) => {
-                        eprintln!("cannot accept a connection: {error}");
+                        tell(format_args!("cannot accept a connection: {error}"));
                         // No descriptor is left, most likely.
                         sleep(Duration::from_secs(1)).await;
                     }
@@ -184,10 +175,10 @@ async fn serve(mut listeners: Listeners, to: Address, news: &mpsc::Sender<news::
     drop(listeners);
     let all_end = async { while connections.join_next().await.is_some() {} };
     if timeout(GRACE, all_end).await.is_err() {
-        eprintln!(
-            "closing what is still open: {} connections",
-            connections.len()
-        );
+        tell(format_args!(
+            "closing what is still open: {}",
+            count(connections.len(), "connection")
+        ));
         connections.shutdown().await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use milter_examples::tell;
 use milter_tower::BoxError;
 use milter_tower::testing::recording::Recorder;
 use tokio::sync::mpsc::Receiver;
@@ -57,7 +58,9 @@ impl<W: Write> Report<W> {
         };
         let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         if let Err(error) = written {
-            eprintln!("the transcript ends, passing on does not: {error}");
+            tell(format_args!(
+                "the transcript ends, passing on does not: {error}"
+            ));
             self.out = None;
         }
     }
@@ -70,7 +73,9 @@ impl<W: Write> Report<W> {
         let Some(Err(error)) = self.recorder.as_mut().map(write) else {
             return;
         };
-        eprintln!("the recording ends, passing on does not: {error}");
+        tell(format_args!(
+            "the recording ends, passing on does not: {error}"
+        ));
         self.recorder = None;
         self.failure = Some(error);
     }

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use milter_examples::color::{BOLD, DIM, GREEN, RED, YELLOW};
+
 /// Colours, or none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
@@ -9,7 +11,6 @@ pub(crate) struct Style {
 }
 
 /// What a piece of a line is.
-// Sequences of ECMA-48, SGR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Of little interest.
@@ -35,21 +36,21 @@ impl Style {
 
     /// Appends a text in the colour of its kind.
     pub(crate) fn put(self, line: &mut String, kind: Kind, text: &str) {
-        let color = match kind {
-            Kind::Plain => "",
-            Kind::Quiet => "2",
-            Kind::Connection => "1",
-            Kind::Good => "32",
-            Kind::Change => "33",
-            Kind::Refusal => "31",
-            Kind::Trouble => "1;31",
+        let style = match kind {
+            Kind::Plain => anstyle::Style::new(),
+            Kind::Quiet => DIM,
+            Kind::Connection => BOLD,
+            Kind::Good => GREEN,
+            Kind::Change => YELLOW,
+            Kind::Refusal => RED,
+            Kind::Trouble => RED.bold(),
         };
-        if !self.is_on || color.is_empty() {
+        if !self.is_on {
             line.push_str(text);
             return;
         }
         // Writing to a string does not fail.
-        let _ = write!(line, "\x1b[{color}m{text}\x1b[0m");
+        let _ = write!(line, "{style}{text}{style:#}");
     }
 }
 

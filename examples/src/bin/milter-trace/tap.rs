@@ -3,11 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use milter_examples::dial::dial;
 use milter_tower::Address;
 use milter_tower::testing::recording::{Cutter, Said, Side};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
 use crate::news::{Teller, What};
 
@@ -22,32 +21,13 @@ pub(crate) async fn connection<Io>(mta: Io, to: &Address, tell: &Teller)
 where
     Io: AsyncRead + AsyncWrite,
 {
-    let connecting = async {
-        io::Result::Ok(match to {
-            Address::Inet { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // It is only slower without.
-                let _ = stream.set_nodelay(true);
-                Dialed::Tcp(stream)
-            }
-            Address::Unix(path) => Dialed::Unix(UnixStream::connect(path).await?),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
-        })
-    };
-    let dialed = timeout(CONNECT_TIMEOUT, connecting).await;
-    match dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(Dialed::Tcp(milter)) => pass(mta, milter, tell).await,
-        Ok(Dialed::Unix(milter)) => pass(mta, milter, tell).await,
+    match dial(to, CONNECT_TIMEOUT).await {
+        Ok(milter) => pass(mta, milter, tell).await,
         Err(error) => {
             let what = format!("the milter at {to} cannot be reached: {error}");
             tell.tell(What::Trouble(what)).await;
         }
     }
-}
-
-enum Dialed {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// Passes everything on between the two. Each direction ends by itself; one that is broken off ends

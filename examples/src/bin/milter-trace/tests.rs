@@ -415,7 +415,7 @@ struct Full;
 
 impl Write for Full {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::StorageFull.into())
+        Err(ErrorKind::StorageFull.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {

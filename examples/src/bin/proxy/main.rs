@@ -8,8 +8,8 @@ use clap::{Parser, ValueEnum};
 use milter_examples::Listen;
 use milter_tower::client::Timeouts;
 use milter_tower::{
-    Address, BoxError, Listeners, OnFailure, OnRemoteFailure, Remote, RemotePool, Request,
-    Response, serve,
+    Address, BoxError, Listeners, Mta, OnFailure, OnRemoteFailure, Remote, RemotePool, Request,
+    Response, Settings, serve,
 };
 use tokio::runtime::Builder;
 use tower::Service;
@@ -33,6 +33,10 @@ struct Args {
     /// How long a milter may take for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
+    /// Which mail server connects; by default it tells, unless the milter asks for other macros at
+    /// connect, and is taken for the less patient one until then
+    #[arg(long, value_name = "WHICH", value_enum)]
+    mta: Option<Which>,
     /// Serve on so many threads, each with a runtime and connections of its own, instead of one
     /// runtime for all
     #[arg(long, value_name = "N")]
@@ -48,6 +52,22 @@ enum Failing {
     Reject,
     /// Let it pass
     Accept,
+}
+
+/// A mail server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    Postfix,
+    Sendmail,
+}
+
+impl From<Which> for Mta {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Postfix => Self::Postfix,
+            Which::Sendmail => Self::Sendmail,
+        }
+    }
 }
 
 impl From<Failing> for OnRemoteFailure {
@@ -85,21 +105,28 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .command(args.timeout)
         .content(args.timeout);
     let (connect, failing) = (args.connect_timeout, args.on_failure);
+    let settings = match args.mta {
+        Some(which) => Settings::new().mta(which.into()),
+        None => Settings::new(),
+    };
     let listeners = args.listen.bind().await?;
+    for to in &args.to {
+        milter_examples::not_to_itself(&listeners, to)?;
+    }
     match <[Address; 1]>::try_from(args.to) {
         Ok([address]) => {
             let remote = Remote::new(address)
                 .connect_timeout(connect)
                 .timeouts(times)
                 .on_failure(failing);
-            pass_on(listeners, remote, args.threads).await
+            pass_on(listeners, remote, settings, args.threads).await
         }
         Err(addresses) => {
             let pool = RemotePool::new(addresses)
                 .connect_timeout(connect)
                 .timeouts(times)
                 .on_failure(failing);
-            pass_on(listeners, pool, args.threads).await
+            pass_on(listeners, pool, settings, args.threads).await
         }
     }
 }
@@ -107,6 +134,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
 async fn pass_on<S>(
     listeners: Listeners,
     filter: S,
+    settings: Settings,
     threads: Option<NonZeroUsize>,
 ) -> Result<(), BoxError>
 where
@@ -114,6 +142,7 @@ where
     S::Error: Into<BoxError>,
 {
     let server = serve(listeners, filter)
+        .settings(settings)
         .notify_systemd()
         .with_graceful_shutdown(milter_examples::stop_signal());
     match threads {

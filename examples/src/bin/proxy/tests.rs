@@ -1,5 +1,5 @@
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
-use milter_tower::{Event, assert_accepted, assert_refused};
+use milter_tower::{Event, MacroStage, Needs, SmtpReply, Stage, assert_accepted, assert_refused};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tower::service_fn;
@@ -81,6 +81,35 @@ async fn what_becomes_of_mail_is_a_setting() {
             .deliver(Mail::new())
             .await
     );
+}
+
+/// A milter that takes more time than Sendmail bears, and has the MTA not say what it is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_milter_behind_postfix() {
+    let listener = "inet:0@127.0.0.1".parse::<Address>().unwrap();
+    let listener = listener.bind().await.unwrap();
+    let address = listener.address();
+    let filter = service_fn(async |request: Request| {
+        Ok::<_, BoxError>(match request.event() {
+            Event::Negotiate(_) => {
+                let needs = Needs::none().event(Stage::Rcpt);
+                needs.macros_exact(MacroStage::Connect, ["j"]).into()
+            }
+            Event::Rcpt(_) => {
+                tokio::time::sleep(Duration::from_secs(12)).await;
+                Response::proceed()
+            }
+            _ => Response::proceed(),
+        })
+    });
+    let patient = Settings::new().mta(Mta::Postfix);
+    tokio::spawn(async move { serve(listener, filter).settings(patient).await });
+    for (more, code) in [(&[][..], Some(451)), (&["--mta", "postfix"], None)] {
+        let (proxy, _folder) = proxy(std::slice::from_ref(&address), more).await;
+        let mut mta = MockMta::connect(MtaProfile::postfix(), proxy);
+        let done = mta.deliver(Mail::new()).await;
+        assert_eq!(done.reply().map(SmtpReply::code), code, "{more:?}: {done}");
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 mod show;
 
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anstream::{AutoStream, ColorChoice};
 use clap::{Parser, ValueEnum};
+use milter_examples::color::Color;
+use milter_examples::letter;
 use milter_middleware::set_header::SetHeaderLayer;
 use milter_tower::message::{Message, message};
 use milter_tower::testing::{Mail, MockMta};
@@ -22,12 +24,13 @@ struct Args {
     /// Which mail server to play
     #[arg(long, value_enum, default_value_t)]
     mta: Mta,
-    /// Mails of your own, as files, in place of the built-in ones
+    /// Mails of your own, as files, in place of the built-in ones; From, To and Cc say whom each is
+    /// from and to
     #[arg(value_name = "FILE.eml")]
     files: Vec<PathBuf>,
-    /// Whether to write in colours
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = color)]
-    color: ColorChoice,
+    /// Whether to write in colours. auto: on a terminal, unless the variable `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    color: Color,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -35,15 +38,6 @@ enum Mta {
     #[default]
     Postfix,
     Sendmail,
-}
-
-fn color(when: &str) -> Result<ColorChoice, String> {
-    match when {
-        "auto" => Ok(ColorChoice::Auto),
-        "always" => Ok(ColorChoice::Always),
-        "never" => Ok(ColorChoice::Never),
-        _ => Err("it is auto, always or never".into()),
-    }
 }
 
 /// A filter: any type of this shape, whatever it is made of.
@@ -122,21 +116,32 @@ async fn run(args: Args) -> Result<(), BoxError> {
         Mta::Postfix => MockMta::postfix(filter),
         Mta::Sendmail => MockMta::sendmail(filter),
     };
-    let mut out = AutoStream::new(std::io::stdout(), args.color).lock();
+    let out = args.color.on(io::stdout()).lock();
+    match show_all(out, &mut mta, &mails).await {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        shown => Ok(shown?),
+    }
+}
+
+async fn show_all(
+    mut out: impl Write,
+    mta: &mut MockMta,
+    mails: &[(String, Mail)],
+) -> io::Result<()> {
     show::filter(&mut out, mta.profile().name())?;
-    for (number, (what, mail)) in (1..).zip(&mails) {
+    for (number, (what, mail)) in (1..).zip(mails) {
         // `cargo test` sends mails to filters in the same way.
         let done = mta.deliver(mail).await;
         show::delivery(&mut out, &format!("{number}. {what}"), mail, &done)?;
     }
-    show::next(&mut out)?;
-    Ok(())
+    show::next(&mut out)
 }
 
 fn read(file: &PathBuf) -> Result<(String, Mail), BoxError> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| format!("cannot read {name}: {error}"))?;
-    Ok((name, Mail::from_eml(bytes)))
+    let eml = std::fs::read(file).map_err(|error| format!("cannot read {name}: {error}"))?;
+    Ok((name, letter::of_file(&eml, None, &[])))
 }
 
 #[cfg(test)]

@@ -2,23 +2,20 @@
 
 use std::io::{self, Write};
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
+use milter_examples::color::{BOLD, DIM, GREEN, RED, YELLOW};
+use milter_examples::diff::{Change, Extent, diff};
+use milter_examples::edits::Edit;
+use milter_examples::text::{LINE, Shown, cut};
 use milter_tower::testing::{Answer, Delivery, Fate, Mail};
-use milter_tower::{Headers, ModificationKind, Recipient, Stage};
-use similar::{Algorithm, ChangeTag, capture_diff_slices};
-
-const TITLE: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
-const HELD: Style = AnsiColor::Yellow.on_default();
+use milter_tower::{Headers, Recipient, Stage};
 
 /// Tells what stands on the stage.
 pub(super) fn filter(out: &mut impl Write, mta: &str) -> io::Result<()> {
     writeln!(
         out,
         "A filter of two parts with two layers around, and {mta}, played in this process. What the\n\
-         filter changes is marked with {GOOD}+{GOOD:#} and {BAD}-{BAD:#}.\n"
+         filter changes is marked with {GREEN}+{GREEN:#} and {RED}-{RED:#}.\n"
     )
 }
 
@@ -29,32 +26,28 @@ pub(super) fn delivery(
     mail: &Mail,
     done: &Delivery,
 ) -> io::Result<()> {
-    writeln!(out, "{TITLE}{title}{TITLE:#}\n")?;
-    let sender = printable(mail.sender().address().as_bytes());
-    writeln!(
-        out,
-        "  MAIL FROM:{sender}{}",
-        reply(done.answer_at(Stage::Mail))
-    )?;
+    let title = Shown(title.as_bytes());
+    writeln!(out, "{BOLD}{title}{BOLD:#}\n")?;
+    let sender = mail.sender();
+    let (sender, answer) = (cut(&sender.address(), LINE), done.answer_at(Stage::Mail));
+    writeln!(out, "  MAIL FROM:{sender}{}", reply(answer))?;
     for to in mail.recipients() {
         let answer = done.answer_to(to.address());
-        let to = printable(to.address().as_bytes());
+        let to = cut(&to.address(), LINE);
         writeln!(out, "  RCPT TO:{to}{}", reply(answer))?;
     }
     writeln!(out)?;
     for edit in &done.edits {
-        writeln!(out, "  {DIM}filter:{DIM:#} {}", edit_of(edit.kind()))?;
+        let words = Edit::from(edit).words(LINE);
+        writeln!(out, "  {DIM}filter:{DIM:#} {words}")?;
     }
     for failure in &done.failures {
-        writeln!(
-            out,
-            "  {BAD}filter failed: {}{BAD:#}",
-            printable(failure.as_bytes())
-        )?;
+        let why = Shown(failure.as_bytes());
+        writeln!(out, "  {RED}filter failed: {why}{RED:#}")?;
     }
     writeln!(out, "  {DIM}server:{DIM:#} {}\n", fate(done))?;
     if done.is_accepted() {
-        message(out, mail, done)?;
+        message(out, done)?;
     }
     Ok(())
 }
@@ -63,7 +56,7 @@ pub(super) fn delivery(
 pub(super) fn next(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "{TITLE}Next{TITLE:#}\n\n  \
+        "{BOLD}Next{BOLD:#}\n\n  \
          the program that this was    examples/src/bin/quickstart/main.rs\n  \
          a mail of your own           the same command with -- FILE.eml, or --mta sendmail\n  \
          a filter on a socket         cargo run --release -p milter-examples --bin hello\n  \
@@ -75,104 +68,76 @@ pub(super) fn next(out: &mut impl Write) -> io::Result<()> {
 fn reply(answer: Option<&Answer>) -> String {
     let reply = answer.and_then(|answer| answer.reply.as_ref());
     reply.map_or(String::new(), |reply| {
-        let reply = printable(reply.to_string().as_bytes());
-        format!("   {BAD}{reply}{BAD:#}")
+        let reply = reply.to_string();
+        format!("   {RED}{}{RED:#}", Shown(reply.as_bytes()))
     })
-}
-
-fn edit_of(kind: ModificationKind<'_>) -> String {
-    use ModificationKind as Kind;
-    let text = |text: milter_tower::Text<'_>| printable(text.as_bytes()).trim().to_owned();
-    match kind {
-        Kind::AddHeader { name, value } => format!("add {}: {}", text(name), text(value)),
-        Kind::InsertHeader { index, name, value } => {
-            format!("insert {}: {} (at {index})", text(name), text(value))
-        }
-        Kind::ChangeHeader { name, index, value } => {
-            format!("change {} number {index} to {}", text(name), text(value))
-        }
-        Kind::DeleteHeader { name, index } => format!("delete {} number {index}", text(name)),
-        Kind::ReplaceBody { body } => format!("replace the body, {} bytes", body.len()),
-        Kind::Quarantine { reason } => format!("quarantine: {}", text(reason)),
-        other => format!("{other:?}"),
-    }
 }
 
 fn fate(done: &Delivery) -> String {
     match &done.fate {
         Fate::Accepted => done.quarantine().map_or_else(
-            || format!("{GOOD}accepted{GOOD:#}, delivered to {}", recipients(done)),
+            || {
+                format!(
+                    "{GREEN}accepted{GREEN:#}, delivered to {}",
+                    recipients(done)
+                )
+            },
             |reason| {
-                let reason = printable(reason.as_bytes());
-                format!("{HELD}accepted, and held back: {reason}{HELD:#}")
+                let reason = cut(&reason, LINE);
+                format!("{YELLOW}accepted, and held back: {reason}{YELLOW:#}")
             },
         ),
-        Fate::Refused(reply) => format!("{BAD}{}{BAD:#}", printable(reply.to_string().as_bytes())),
-        Fate::NoRecipients => format!("{BAD}no recipient was accepted{BAD:#}"),
-        other => format!("{BAD}{}{BAD:#}", other.name()),
+        Fate::Refused(reply) => format!("{RED}{}{RED:#}", Shown(reply.to_string().as_bytes())),
+        Fate::NoRecipients => format!("{RED}no recipient was accepted{RED:#}"),
+        other => format!("{RED}{}{RED:#}", other.name()),
     }
 }
 
 fn recipients(done: &Delivery) -> String {
     let to = done.message.recipients().iter().map(Recipient::address);
-    let to: Vec<_> = to.map(|to| printable(to.as_bytes())).collect();
+    let to: Vec<_> = to.map(|to| cut(&to, LINE)).collect();
     to.join(", ")
 }
 
 /// The mail as it came out, beside how it came in. What the server itself adds is left out.
-fn message(out: &mut impl Write, mail: &Mail, done: &Delivery) -> io::Result<()> {
-    let before = lines(&mail.headers(), mail.content());
-    let after = done.message.headers().iter();
-    let own = usize::from(
-        after
-            .clone()
-            .next()
-            .is_some_and(|first| first.name() == "Received"),
-    );
-    let after: Headers = after
-        .skip(own)
-        .map(|field| field.header().clone())
-        .collect();
-    let after = lines(&after, done.message.body());
-    let steps = capture_diff_slices(Algorithm::Myers, &before, &after);
-    let changes = steps
-        .iter()
-        .flat_map(|step| step.iter_changes(&before, &after));
-    for change in changes {
-        let line = change.value();
-        let (style, mark) = match change.tag() {
-            ChangeTag::Equal => (Style::new(), ' '),
-            ChangeTag::Insert => (GOOD, '+'),
-            ChangeTag::Delete => (BAD, '-'),
+fn message(out: &mut impl Write, done: &Delivery) -> io::Result<()> {
+    let before = lines(done.before.headers(), done.before.body());
+    let after = lines(done.message.headers(), done.message.body());
+    for change in diff(&before, &after, Extent::ALL, |_, _| false) {
+        let (style, mark, line) = match change {
+            Change::Same(line) => (Style::new(), ' ', line),
+            Change::New(line) => (GREEN, '+', line),
+            Change::Gone(line) => (RED, '-', line),
+            // All of it is shown, and no line is taken for another.
+            Change::Became(..) | Change::Left(_) | Change::Cut(_) => continue,
         };
         let space = if line.is_empty() { "" } else { " " };
+        let line = cut(line, LINE);
         writeln!(out, "  {style}{mark} |{space}{line}{style:#}")?;
     }
     writeln!(out)
 }
 
-fn lines(headers: &Headers, body: &[u8]) -> Vec<String> {
+fn lines(headers: &Headers, body: &[u8]) -> Vec<Vec<u8>> {
+    let is_of_server = headers
+        .iter()
+        .next()
+        .is_some_and(|first| first.name() == "Received");
     let mut lines = Vec::new();
-    for field in headers {
+    for field in headers.iter().skip(usize::from(is_of_server)) {
         let text = [field.name().as_bytes(), b":", &field.raw()].concat();
-        lines.extend(text.split(|byte| *byte == b'\n').map(printable));
+        lines.extend(text.split(|byte| *byte == b'\n').map(spaced));
     }
-    lines.push(String::new());
+    lines.push(Vec::new());
     for line in body.split_inclusive(|byte| *byte == b'\n') {
-        lines.push(printable(line.trim_ascii_end()));
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        lines.push(spaced(line.strip_suffix(b"\r").unwrap_or(line)));
     }
     lines
 }
 
-/// Bytes as text that does nothing to a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for char in String::from_utf8_lossy(bytes).chars() {
-        match char {
-            '\t' => text.push(' '),
-            char if char.is_control() => text.extend(char.escape_default()),
-            char => text.push(char),
-        }
-    }
-    text
+/// The line as one reads it: a tab is some space.
+fn spaced(line: &[u8]) -> Vec<u8> {
+    let space = |byte: &u8| if *byte == b'\t' { b' ' } else { *byte };
+    line.iter().map(space).collect()
 }

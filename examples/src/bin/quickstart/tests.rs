@@ -59,16 +59,41 @@ async fn shows_what_came_out() {
 async fn escapes_what_it_shows() {
     let mail = Mail::new()
         .raw_header("Subject", " \x1b]0;title\x07")
-        .raw_body("\x1b[2J\r\n");
+        .raw_body("\x1b[2J\r\nright \u{202e}to left\r\n");
+    let done = MockMta::postfix(filter().unwrap()).deliver(&mail).await;
+    let mut out = Vec::new();
+    show::delivery(&mut out, "a\x1bcmail", &mail, &done).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(
+        !out.contains("\x1b]") && !out.contains("\x1b[2J") && !out.contains("\x1bc"),
+        "{out:?}"
+    );
+    assert!(!out.contains('\u{202e}'), "{out:?}");
+    assert!(out.contains("\\u{1b}[2J"), "{out:?}");
+}
+
+/// A line that a mail brings fills no screen.
+#[tokio::test]
+async fn cuts_what_is_long() {
+    let mail = Mail::new().body("x".repeat(100_000));
     let done = MockMta::postfix(filter().unwrap()).deliver(&mail).await;
     let mut out = Vec::new();
     show::delivery(&mut out, "a mail", &mail, &done).unwrap();
     let out = String::from_utf8(out).unwrap();
-    assert!(
-        !out.contains("\x1b]") && !out.contains("\x1b[2J"),
-        "{out:?}"
-    );
-    assert!(out.contains("\\u{1b}[2J"), "{out:?}");
+    assert!(out.contains("x… (99840 more bytes)"), "{out}");
+}
+
+#[test]
+fn a_file_says_whom_its_mail_is_from_and_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("letter.eml");
+    std::fs::write(&file, "From: a@example.com\nTo: b@example.net\n\nhi\n").unwrap();
+    let (name, mail) = read(&file).unwrap();
+    assert!(name.ends_with("/letter.eml"), "{name}");
+    assert_eq!(mail.sender().address().to_string(), "<a@example.com>");
+    let to = mail.recipients();
+    let to: Vec<_> = to.iter().map(|to| to.address().to_string()).collect();
+    assert_eq!(to, ["<b@example.net>"]);
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -101,6 +102,32 @@ pub struct Connection {
     lines: Vec<usize>,
 }
 
+/// A recording that is being put together.
+#[derive(Debug, Default)]
+struct Reading {
+    recording: Recording,
+    /// Where the connection of a number is: there may be very many.
+    places: HashMap<u64, usize>,
+}
+
+impl Reading {
+    fn push(&mut self, entry: Entry, line: usize) {
+        let Self { recording, places } = self;
+        let connections = &mut recording.connections;
+        let place = *places.entry(entry.connection).or_insert(connections.len());
+        if let Some(known) = connections.get_mut(place) {
+            known.entries.push(entry);
+            known.lines.push(line);
+        } else {
+            connections.push(Connection {
+                number: entry.connection,
+                entries: vec![entry],
+                lines: vec![line],
+            });
+        }
+    }
+}
+
 impl Recording {
     /// Reads a recording from a file.
     ///
@@ -119,7 +146,7 @@ impl Recording {
     pub fn from_bytes(text: &[u8]) -> Result<Self, RecordingError> {
         let mut lines = text.split_inclusive(|byte| *byte == b'\n').zip(1..);
         check_first(lines.next().map(|(line, _)| line).unwrap_or_default())?;
-        let mut recording = Self::default();
+        let mut reading = Reading::default();
         for (line, at) in lines {
             // Else what is missing of it would be taken for what was never said.
             let line = line.strip_suffix(b"\n");
@@ -128,25 +155,9 @@ impl Recording {
                 continue;
             }
             let entry = Entry::from_line(line).map_err(|error| RecordingError::line(at, error))?;
-            recording.push(entry, at);
+            reading.push(entry, at);
         }
-        Ok(recording)
-    }
-
-    fn push(&mut self, entry: Entry, line: usize) {
-        // The last ones are the likely ones.
-        let known = self.connections.iter_mut().rev();
-        let known = known.into_iter().find(|one| one.number == entry.connection);
-        if let Some(known) = known {
-            known.entries.push(entry);
-            known.lines.push(line);
-        } else {
-            self.connections.push(Connection {
-                number: entry.connection,
-                entries: vec![entry],
-                lines: vec![line],
-            });
-        }
+        Ok(reading.recording)
     }
 
     /// The connections, in the order in which they began.
@@ -194,11 +205,11 @@ impl FromStr for Recording {
 /// [`Recorder`] gives them.
 impl FromIterator<Entry> for Recording {
     fn from_iter<T: IntoIterator<Item = Entry>>(entries: T) -> Self {
-        let mut recording = Self::default();
+        let mut reading = Reading::default();
         for (entry, line) in entries.into_iter().zip(2..) {
-            recording.push(entry, line);
+            reading.push(entry, line);
         }
-        recording
+        reading.recording
     }
 }
 

@@ -12,6 +12,7 @@ mod add_headers;
 mod archive;
 mod disclaimer;
 mod milter_trace;
+mod production;
 mod reject_list;
 
 /// A mail server with a program as its filter.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use milter_tower::Address;
 use milter_tower::testing::{Mail, MockMta, MtaProfile, SmtpSession};
+use serde::Serialize;
 use tokio::pin;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,11 +48,28 @@ struct Load {
 
 /// What was measured.
 #[derive(Debug)]
-struct Measured {
+pub(crate) struct Measured {
     tally: Tally,
     total: u64,
     connections: u32,
     took: Duration,
+}
+
+impl Measured {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        show::text(self)
+    }
+
+    /// The same where only errors are told.
+    pub(crate) fn errors(&self) -> String {
+        show::errors(self)
+    }
+
+    /// For programs.
+    pub(crate) fn object(&self) -> impl Serialize + use<> {
+        show::Object::from(self)
+    }
 }
 
 /// Sends the messages, and says how it went.
@@ -77,7 +95,10 @@ pub(crate) async fn run(args: &Args, output: &mut Output) -> Result<ExitCode, Tr
     });
     let began = Instant::now();
     let mut workers = JoinSet::new();
-    let connections = u64::from(args.load.connections).min(total);
+    // None is idle from the beginning.
+    let connections = u32::try_from(total).map_or(args.load.connections, |total| {
+        total.min(args.load.connections)
+    });
     for _ in 0..connections {
         workers.spawn(work(Arc::clone(&load)));
     }
@@ -89,10 +110,10 @@ pub(crate) async fn run(args: &Args, output: &mut Output) -> Result<ExitCode, Tr
     let measured = Measured {
         tally,
         total,
-        connections: args.load.connections,
+        connections,
         took,
     };
-    output.measured(|| show::text(&measured), &show::Object::from(&measured))?;
+    output.measured(&measured)?;
     Ok(code.into())
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::text::{float, time};
+use milter_examples::text::{float, time};
 
 /// The bar, in characters.
 const WIDTH: u64 = 30;

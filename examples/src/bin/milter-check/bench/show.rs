@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use milter_examples::color::{BOLD, DIM, GREEN, RED};
+use milter_examples::text::{Shown, count, float, time};
 use serde::Serialize;
 
 use super::Measured;
 use super::histogram::Histogram;
 use crate::ending::Ending;
 use crate::json::ms;
-use crate::show::{BOLD, DIM, GREEN, RED};
-use crate::text::{Shown, count, float, time};
 
 /// The most rows of the drawing.
 const ROWS: u32 = 14;
@@ -44,15 +44,12 @@ pub(super) fn text(measured: &Measured) -> String {
         let style = if ending.is_verdict() { GREEN } else { RED };
         let _ = writeln!(out, "  {style}{count:>8} {ending}{style:#}");
     }
-    for (why, count) in &tally.errors {
-        let why = Shown(why.as_bytes());
-        let _ = writeln!(out, "  {RED}{count:>8} times: {why}{RED:#}");
+    out.push_str(&errors(measured));
+    if tally.messages.count() == 0 {
+        return out;
     }
     if failed > 0 {
         let _ = writeln!(out, "  The times below are those of the others.");
-    }
-    if tally.messages.count() == 0 {
-        return out;
     }
     let _ = writeln!(out, "\n{BOLD}Time for a message{BOLD:#}");
     percentiles(&mut out, &tally.messages);
@@ -74,6 +71,16 @@ pub(super) fn text(measured: &Measured) -> String {
             time(times.per_mille(990)),
             time(times.max())
         );
+    }
+    out
+}
+
+/// Why messages got no verdict.
+pub(super) fn errors(measured: &Measured) -> String {
+    let mut out = String::new();
+    for (why, count) in &measured.tally.errors {
+        let why = Shown(why.as_bytes());
+        let _ = writeln!(out, "  {RED}{count:>8} times: {why}{RED:#}");
     }
     out
 }

@@ -3,12 +3,11 @@
 use std::fmt::{Display, Write};
 
 use anstyle::Style;
+use milter_examples::color::{BOLD, DIM, GREEN, RED};
+use milter_examples::diff::{Change, Extent, common_ends, diff};
+use milter_examples::text::{LINE, Shown, count, cut};
 use milter_tower::testing::Delivery;
 use milter_tower::{Headers, Recipient};
-
-use super::{BOLD, DIM, GREEN, RED};
-use crate::diff::{Change, Extent, common_ends, diff};
-use crate::text::{LINE, Shown, count, cut};
 
 /// How much is shown unless all is.
 const SOME: Extent = Extent { around: 2, run: 24 };

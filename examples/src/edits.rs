@@ -10,20 +10,27 @@ const END: u32 = 100_000;
 
 /// A modification.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Edit {
-    pub(crate) kind: &'static str,
+pub struct Edit {
+    /// What is to be done.
+    pub kind: &'static str,
+    /// The number of a header, or its place.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) index: Option<u32>,
+    pub index: Option<u32>,
+    /// The name of a header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
+    /// The value of a header, or the reason of a quarantine.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) value: Option<String>,
+    pub value: Option<String>,
+    /// A sender or a recipient.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) address: Option<String>,
+    pub address: Option<String>,
+    /// Its ESMTP arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) args: Option<String>,
+    pub args: Option<String>,
+    /// The bytes of a piece of a new body.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) size: Option<usize>,
+    pub size: Option<usize>,
 }
 
 impl From<&Modification> for Edit {
@@ -89,7 +96,7 @@ impl From<&Modification> for Edit {
 
 impl Edit {
     /// In words, lines cut after so many bytes.
-    pub(crate) fn words(&self, most: usize) -> String {
+    pub fn words(&self, most: usize) -> String {
         let shown = |text: &Option<String>| {
             let text = text.as_deref().unwrap_or_default();
             cut(text.trim().as_bytes(), most)

@@ -12,9 +12,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A line of a difference.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change<'a, T> {
+pub enum Change<'a, T> {
+    /// It is the same in both.
     Same(&'a T),
+    /// Only the old list has it.
     Gone(&'a T),
+    /// Only the new one has it.
     New(&'a T),
     /// The one became the other.
     Became(&'a T, &'a T),
@@ -26,15 +29,16 @@ pub(crate) enum Change<'a, T> {
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Extent {
+pub struct Extent {
     /// Of what is the same, around what is not.
-    pub(crate) around: usize,
+    pub around: usize,
     /// Of what is gone or new in one place.
-    pub(crate) run: usize,
+    pub run: usize,
 }
 
 impl Extent {
-    pub(crate) const ALL: Self = Self {
+    /// All of it.
+    pub const ALL: Self = Self {
         around: usize::MAX,
         run: usize::MAX,
     };
@@ -42,7 +46,7 @@ impl Extent {
 
 /// What differs, with what is around it. Where one line stands for another they are a pair if
 /// `is_same_thing` says so.
-pub(crate) fn diff<'a, T: Eq + Hash>(
+pub fn diff<'a, T: Eq + Hash>(
     old: &'a [T],
     new: &'a [T],
     extent: Extent,
@@ -122,7 +126,7 @@ fn put_changed<'a, T>(
 }
 
 /// How many bytes both begin with, and how many both end with after that, whole characters only.
-pub(crate) fn common_ends(old: &[u8], new: &[u8]) -> (usize, usize) {
+pub fn common_ends(old: &[u8], new: &[u8]) -> (usize, usize) {
     let same = |pairs: &mut dyn Iterator<Item = (&u8, &u8)>| {
         pairs.take_while(|(one, other)| one == other).count()
     };

@@ -4,11 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 /// The most bytes of a line that are shown.
-pub(crate) const LINE: usize = 160;
+pub const LINE: usize = 160;
 
 /// Bytes on one line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+pub struct Shown<'a>(
+    /// The bytes.
+    pub &'a [u8],
+);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +32,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// The same, at most so many bytes of it.
-pub(crate) fn cut(bytes: &[u8], most: usize) -> String {
+pub fn cut(bytes: &[u8], most: usize) -> String {
     if bytes.len() <= most {
         return Shown(bytes).to_string();
     }
@@ -39,14 +42,14 @@ pub(crate) fn cut(bytes: &[u8], most: usize) -> String {
 }
 
 /// The beginning of the character that stands at a place.
-pub(crate) fn char_start(bytes: &[u8], at: usize) -> usize {
+pub fn char_start(bytes: &[u8], at: usize) -> usize {
     let is_start = |at: &usize| bytes.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let first = at.saturating_sub(3);
     (first..=at).rev().find(is_start).unwrap_or(at)
 }
 
 /// A time in the unit that fits.
-pub(crate) fn time(time: Duration) -> String {
+pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 0.001 {
         format!("{:.0} µs", seconds * 1e6)
@@ -62,12 +65,12 @@ pub(crate) fn time(time: Duration) -> String {
     clippy::cast_precision_loss,
     reason = "what is shown of it has fewer digits"
 )]
-pub(crate) fn float(count: u64) -> f64 {
+pub fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// A number and its noun.
-pub(crate) fn count(number: usize, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),

@@ -17,10 +17,10 @@ use crate::show;
 ///
 /// ```
 /// use milter_core::edit::{Mail, Profile};
-/// use milter_tower::client::{StageAnswer, Outcome, Fate};
+/// use milter_tower::client::{Delivery, Fate, StageAnswer};
 /// use milter_tower::{Stage, SmtpReply};
 ///
-/// let mut done = Outcome::new(Mail::new(Profile::postfix()));
+/// let mut done = Delivery::new(Mail::new(Profile::postfix()));
 /// let reply = SmtpReply::reject("Not today");
 /// done.answers.push(StageAnswer::new(Stage::Mail, reply.clone()));
 /// done.refuse(Stage::Mail, reply);
@@ -30,7 +30,7 @@ use crate::show;
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct Delivery {
     /// Whether it was accepted, refused or dropped.
     pub fate: Fate,
     /// The stage at which that was decided; none if it was not a filter's answer.
@@ -57,7 +57,7 @@ pub struct Outcome {
     pub message: Delivered,
 }
 
-impl Outcome {
+impl Delivery {
     /// A mail that was accepted as the MTA holds it, with nothing answered.
     pub fn new(message: edit::Mail) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.fate.name())?;
         if let Some(stage) = self.ended_at {
@@ -181,7 +181,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Debug for Outcome {
+impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
