@@ -76,6 +76,88 @@
     feature = "util",
     doc = "\nWith the feature `util` all of them are methods of [`ServiceBuilderExt`] and [`ServiceExt`]."
 )]
+//!
+//! # A stack for production
+//!
+//! The outermost first: what answers for all that is within, what tells, what is too much, what all mail
+//! gets, the filter. Why in this order, when to use which and what each costs says
+//! [the guide](milter_tower::guide::layers).
+#![cfg_attr(
+    all(
+        feature = "catch-panic",
+        feature = "concurrency-limit",
+        feature = "failure-policy",
+        feature = "header-limit",
+        feature = "log",
+        feature = "metrics",
+        feature = "rate-limit",
+        feature = "recipient-limit",
+        feature = "set-header",
+        feature = "size-limit",
+        feature = "strip-auth-results",
+        feature = "timeout",
+        feature = "trace",
+        feature = "util"
+    ),
+    doc = r#"
+```
+use std::time::Duration;
+
+use milter_middleware::ServiceBuilderExt;
+use milter_middleware::catch_panic::CatchPanicLayer;
+use milter_middleware::concurrency_limit::ConcurrencyLimitLayer;
+use milter_middleware::failure_policy::FailurePolicyLayer;
+use milter_middleware::header_limit::HeaderLimitLayer;
+use milter_middleware::log::{Addresses, LogLayer};
+use milter_middleware::metrics::MetricsLayer;
+use milter_middleware::rate_limit::{Counts, Quota, RateLimitLayer};
+use milter_middleware::recipient_limit::RecipientLimitLayer;
+use milter_middleware::set_header::SetHeaderLayer;
+use milter_middleware::size_limit::SizeLimitLayer;
+use milter_middleware::strip_auth_results::StripAuthResultsLayer;
+use milter_middleware::timeout::{TimedOut, TimeoutLayer};
+use milter_middleware::trace::TraceLayer;
+use milter_tower::{Recipient, Router, SmtpReply, Stage};
+use tower::ServiceBuilder;
+
+let filter = Router::new().on_rcpt(async |to: Recipient| {
+    (!to.is_at("example.org")).then(|| SmtpReply::reject("We do not relay"))
+});
+let late = SmtpReply::tempfail("Checking takes too long, please come again");
+let filter = ServiceBuilder::new()
+    // What answers for all that is within.
+    .failure_policy(FailurePolicyLayer::fail_closed().on::<TimedOut>(late))
+    .catch_panic(CatchPanicLayer::new())
+    .milter_timeout(
+        TimeoutLayer::new(Duration::from_secs(10))
+            .at(Stage::EndOfMessage, Duration::from_secs(60)),
+    )
+    // What tells.
+    .trace(TraceLayer::new())
+    .log(LogLayer::new().json().addresses(Addresses::Domain))
+    .metrics(MetricsLayer::new().name("policy"))
+    // What is too much.
+    .layer(ConcurrencyLimitLayer::per_client_ip(20))
+    .layer(RateLimitLayer::per_client_ip(Quota::per_minute(300)).counts(Counts::Messages))
+    .size_limit(SizeLimitLayer::new(50 * 1024 * 1024))
+    .recipient_limit(RecipientLimitLayer::new(500))
+    .header_limit(HeaderLimitLayer::new(1000))
+    // What all mail gets.
+    .strip_auth_results(StripAuthResultsLayer::new("mx.example.org"))
+    .set_header(SetHeaderLayer::overriding("X-Filtered-By", "mx.example.org")?)
+    .service(filter);
+# use milter_tower::testing::{Mail, MockMta};
+# let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+# runtime.block_on(async {
+#     let mail = Mail::new().to("bob@example.org").to("eve@example.net");
+#     let done = MockMta::postfix(filter).deliver(mail).await;
+#     milter_tower::assert_recipients!(done, ["bob@example.org"]);
+#     milter_tower::assert_header!(done, "X-Filtered-By", "mx.example.org");
+# });
+# Ok::<(), milter_tower::BoxError>(())
+```
+"#
+)]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -47,7 +47,8 @@
 //! # Cost
 //!
 //! One atomic step for a connection or a message and one for its end; by a key a short lock for
-//! each. Other events take nothing but some counting.
+//! each. Other events take nothing but some counting: some 260 instructions, counted
+//! by `cargo bench -p milter-tests --bench instructions`.
 
 mod layer;
 mod permit;

@@ -31,6 +31,11 @@
 //! Verdicts on the client and its greeting come before any message: they are for real for the same
 //! part of the sessions. In the negotiation the filter asks for what it needs, but nothing of it is
 //! required: an MTA that lacks an action would not be asked for it.
+//!
+//! # Cost
+//!
+//! Some 180 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! What would have been the answer is a line in the log, or what the hook makes of it.
 
 mod counts;
 mod future;

@@ -43,7 +43,8 @@
 //!
 //! # Cost
 //!
-//! Some counting for each event. Nothing is allocated but for errors.
+//! Some 170 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! Nothing is allocated but for errors.
 
 mod future;
 mod layer;

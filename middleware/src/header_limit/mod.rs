@@ -19,6 +19,11 @@
 //! It records headers without having the MTA wait, and asks for a reply at their end. The server has
 //! limits of its own, far above what mail has:
 //! [`Settings::max_headers`](milter_tower::Settings::max_headers).
+//!
+//! # Cost
+//!
+//! Some 250 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! Nothing is allocated.
 
 mod layer;
 

@@ -70,7 +70,8 @@
 //! It records what it tells of: client, HELO, sender and recipients are asked for without a reply
 //! where the filter does not want them, so that the MTA need not wait. Verdicts it leaves as they
 //! are. An event takes no allocation and no reading of the clock, but the first of a message and the
-//! last, with which the line is made: some 190 instructions (counted with callgrind).
+//! last, with which the line is made: some 190 instructions. What is done once a message takes some
+//! 30,000 more, counted by `cargo bench -p milter-tests --bench instructions`, and six allocations.
 
 mod future;
 mod layer;

@@ -57,6 +57,8 @@
 //!
 //! An event that is counted takes a short lock or two, a reading of the clock and an allocation, some
 //! more if what it is kept by is a text. Others take some counting. A timer is set only for what waits.
+//! Over the events of a message, by client address and message, that is some 350 instructions each,
+//! counted by `cargo bench -p milter-tests --bench instructions`.
 
 mod future;
 mod layer;

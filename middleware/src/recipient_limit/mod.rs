@@ -17,6 +17,11 @@
 //! were refused do not count, be it by the filter or by the MTA.
 //!
 //! It asks for replies at RCPT, where the MTA then waits.
+//!
+//! # Cost
+//!
+//! Some 230 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! Nothing is allocated.
 
 mod layer;
 

@@ -68,6 +68,8 @@
 //!
 //! Where others of the name go, each header's name is compared. A fixed value is made once; one of a
 //! function is copied into the modification. Each header that goes is a modification of its own.
+//! Over the events of a message that is some 330 instructions each, counted
+//! by `cargo bench -p milter-tests --bench instructions`, and two allocations at its end.
 
 mod layer;
 mod place;

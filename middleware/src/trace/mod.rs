@@ -56,7 +56,8 @@
 //! # What it needs, and costs
 //!
 //! Of the negotiation nothing, and it changes no answer. Where no subscriber listens to the levels
-//! of the hooks an event costs some 40 instructions (counted with callgrind) and no allocation:
+//! of the hooks an event costs some 60 instructions, counted
+//! by `cargo bench -p milter-tests --bench instructions`, and no allocation:
 //! each default hook is asked before whether it has anything to do. A function is taken to have.
 //!
 //! A filter that says in `poll_ready` that it will never be ready is not called, and no hook sees

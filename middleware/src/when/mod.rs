@@ -24,6 +24,11 @@
 //! each sees the negotiation, and connect and HELO unless it is known by then that it is left out. A
 //! [late condition](milter_tower::Condition::recipient) cannot be used around a filter, or a layer, that judges the
 //! envelope.
+//!
+//! # Cost
+//!
+//! Some 2,380 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.
+//! That is what a chain of two takes, of which one is left out.
 
 mod layer;
 

@@ -133,7 +133,7 @@ fn all_recorded() -> Needs {
     Stage::ALL.into_iter().fold(Needs::none(), Needs::record)
 }
 
-fn answer(mode: Mode, request: &Request) -> Response {
+pub(crate) fn answer(mode: Mode, request: &Request) -> Response {
     match request.event() {
         Event::Negotiate(_) => Response::needs(match mode {
             Mode::Noop | Mode::Chain => Needs::none().events(Stage::ALL),
@@ -187,7 +187,7 @@ impl fmt::Debug for Mta {
 }
 
 impl Mta {
-    fn new(session: &'static Session, messages: u64) -> Self {
+    pub(crate) fn new(session: &'static Session, messages: u64) -> Self {
         Self {
             session,
             part: &session.negotiation,
