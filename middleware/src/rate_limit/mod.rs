@@ -31,7 +31,7 @@
 //!
 //! | counts | where | what is refused |
 //! | --- | --- | --- |
-//! | [`Connections`](Counts::Connections) | at connect | what comes in the session: MTAs take a refusal there, and tell the client at MAIL (Sendmail in words of its own) |
+//! | [`Connections`](Counts::Connections) | at connect; by a sender or a user at the first MAIL | what comes in the session: MTAs take a refusal there, and tell the client at MAIL (Sendmail in words of its own) |
 //! | [`Messages`](Counts::Messages) | at MAIL | the message |
 //! | [`Recipients`](Counts::Recipients) | at each RCPT | that recipient only |
 //! | [`Bytes`](Counts::Bytes) | at MAIL, for the size that is announced, and at the end of the message for what came beyond | the message |

@@ -289,6 +289,23 @@ async fn counts_sessions_of_a_user_at_the_first_mail() {
     assert_refused!(mta.deliver(&mail).await, 450);
 }
 
+/// A session that is over the limit does not get in by trying again.
+#[tokio::test(start_paused = true)]
+async fn refuses_a_session_also_where_it_is_counted_late() {
+    for profile in smtp_profiles() {
+        let layer = RateLimitLayer::per_sender(Quota::per_hour(1)).counts(Counts::Connections);
+        let mut mta = MockMta::with_profile(profile, layer.layer(Router::new()));
+        let mail = Mail::new().from("alice@example.org");
+        assert_accepted!(mta.deliver(&mail).await);
+        let mut session = mta.open().await;
+        for _ in 0..3 {
+            assert_refused!(session.deliver(&mail).await, 450);
+        }
+        session.quit().await;
+        assert_accepted!(mta.deliver(Mail::new().from("bob@example.org")).await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn goes_by_a_function() {
     let by_name = |session: &milter_tower::Session| Some(session.helo()?.to_string());
