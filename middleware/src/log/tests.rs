@@ -317,7 +317,11 @@ async fn sessions_without_a_message_have_a_line_if_it_is_wanted() {
     let lines = Lines::default();
     let layer = layer(&lines).connections(true);
     let filter = layer.layer(filter(Stage::Helo, Does::Says(Response::proceed)));
-    MockMta::sendmail(filter).deliver(Mail::new()).await;
+    let mut session = MockMta::sendmail(filter).open().await;
+    session.deliver(Mail::new()).await;
+    // Also if its client says hello once more.
+    session.helo("client.example").await;
+    session.quit().await;
     assert_eq!(taken(&lines).len(), 1);
 }
 
