@@ -24,6 +24,10 @@
 //! each sees the negotiation, and connect and HELO unless it is known by then that it is left out. A
 //! [late condition](milter_tower::Condition::recipient) cannot be used around a filter, or a layer, that judges the
 //! envelope.
+//!
+//! A failure of either is that of a member too: it becomes a verdict here, by
+//! [`on_failure`](WhenLayer::on_failure), and layers around see no error. In logs and metrics the two
+//! are `when` and `otherwise`, and if the filter is a chain its member that decided.
 
 mod layer;
 

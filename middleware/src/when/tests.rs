@@ -1,7 +1,7 @@
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{
-    BoxError, Chain, Condition, Event, Request, Response, assert_accepted, assert_header,
-    assert_no_header, assert_refused,
+    BoxError, Chain, Condition, Event, OnMemberFailure, Request, Response, assert_accepted,
+    assert_header, assert_no_header, assert_refused,
 };
 use tower::{Layer, service_fn};
 
@@ -66,4 +66,22 @@ async fn holds_nothing() {
         .body_limit(1000);
     let done = MockMta::postfix(both).deliver(&large).await;
     assert_refused!(done, 552, "");
+}
+
+/// Either of the two may fail; then it is as with a member of a chain.
+#[tokio::test]
+async fn fails_as_is_said() {
+    for holds in [true, false] {
+        let fails = service_fn(async |request: Request| match request.event() {
+            Event::Rcpt(_) => Err(BoxError::from("broken")),
+            _ => Ok(Response::proceed()),
+        });
+        let layer = SetHeaderLayer::appending("X-Layer", "seen").unwrap();
+        let layer = WhenLayer::new(Condition::sender(move |_| holds), layer);
+        let mut mta = MockMta::postfix(layer.layer(fails));
+        assert_refused!(mta.deliver(Mail::new()).await, 451, "");
+        let layer = layer.on_failure(OnMemberFailure::leave_out());
+        let mut mta = MockMta::postfix(layer.layer(fails));
+        assert_accepted!(mta.deliver(Mail::new()).await);
+    }
 }
