@@ -12,6 +12,11 @@
 //! * A service within whose message is over sees no more of it, and its
 //!   [`MessageEnd`](crate::Event::MessageEnd) once, if it saw anything of it.
 //!
+//! A layer says in `poll_ready` what the service within says, for it does not know the event yet. If it
+//! then answers itself, the service within stays ready until it is called next: what that holds (a
+//! permit of tower's `ConcurrencyLimit`) it keeps so long. Such services stand around the layer, or
+//! in a [`Chain`](crate::Chain) within, which asks a member only when there is something for it.
+//!
 //! ```
 //! # #[cfg(feature = "testing")]
 //! # #[tokio::main(flavor = "current_thread")]

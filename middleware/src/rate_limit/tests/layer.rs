@@ -8,11 +8,12 @@ use std::time::Duration;
 use milter_tower::macros::names;
 use milter_tower::testing::{Fate, Mail, MockMta, survives};
 use milter_tower::{
-    ClientAddr, MacroStage, ReplyMode, Router, SmtpReply, assert_accepted, assert_header,
+    Chain, ClientAddr, MacroStage, ReplyMode, Router, SmtpReply, assert_accepted, assert_header,
     assert_no_header, assert_recipients, assert_refused,
 };
 use tokio::time::advance;
 use tower::Layer;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use super::*;
 
@@ -498,4 +499,34 @@ fn texts_become_replies() {
     let reply = SmtpReply::reject("never");
     assert_eq!(text(Over::delay(SECOND).reply(reply)), "550 5.7.1 never");
     assert!(Over::header("X Rate", "a").is_err());
+}
+
+/// What tower's limit gave a permit to in `poll_ready` keeps it until it is called. A client that was
+/// refused and stays would have one: not so if the limit is around this layer, or a chain within it.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_takes_no_place_of_towers_limit() {
+    let limit = || GlobalConcurrencyLimitLayer::new(1);
+    let rate = || RateLimitLayer::per_sender(Quota::per_hour(1));
+    let around = limit().layer(rate().layer(Router::new()));
+    let within = rate().layer(Chain::new().with("filter", limit().layer(Router::new())));
+    let naive = rate().layer(limit().layer(Router::new()));
+    refused_and_idle(around, true).await;
+    refused_and_idle(within, true).await;
+    refused_and_idle(naive, false).await;
+}
+
+async fn refused_and_idle<S>(filter: S, is_free: bool)
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let mut mta = MockMta::postfix(filter);
+    let mail = Mail::new().from("alice@example.org");
+    assert_accepted!(mta.deliver(&mail).await);
+    let mut idle = mta.open().await;
+    assert_refused!(idle.deliver(&mail).await, 450);
+    let done = mta.deliver(Mail::new().from("bob@example.org")).await;
+    assert_eq!(done.is_accepted(), is_free, "{done}");
+    idle.quit().await;
 }
