@@ -77,7 +77,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match request.event() {
-            Event::MessageEnd(_) => self.message = None,
+            // Some layers lose ends.
+            Event::MessageEnd(_) | Event::Mail(_) => self.message = None,
             Event::SessionEnd => (self.session, self.message) = (None, None),
             _ => {}
         }

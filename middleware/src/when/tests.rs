@@ -46,6 +46,22 @@ async fn applies_to_messages_of_which_the_condition_holds() {
     }
 }
 
+#[cfg(feature = "util")]
+#[tokio::test]
+async fn is_a_method_too() {
+    use crate::{ServiceBuilderExt, ServiceExt};
+
+    let layer = || SetHeaderLayer::appending("X-Layer", "seen").unwrap();
+    let when = || WhenLayer::new(Condition::sender(|_| true), layer());
+    let filter = service_fn(async |_: Request| Ok::<_, BoxError>(Response::proceed()));
+    let built = tower::ServiceBuilder::new().when(when()).service(filter);
+    let called = filter.when(when());
+    for filter in [built, called] {
+        let done = MockMta::postfix(filter).deliver(Mail::new()).await;
+        assert_header!(done, "X-Layer", "seen");
+    }
+}
+
 /// Nothing is held for a member that is left out, though the one before it may change the content.
 #[tokio::test]
 async fn holds_nothing() {

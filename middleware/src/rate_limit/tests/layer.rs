@@ -8,12 +8,12 @@ use std::time::Duration;
 use milter_tower::macros::names;
 use milter_tower::testing::{Fate, Mail, MockMta, survives};
 use milter_tower::{
-    Chain, ClientAddr, MacroStage, ReplyMode, Router, SmtpReply, assert_accepted, assert_header,
-    assert_no_header, assert_recipients, assert_refused,
+    Chain, ClientAddr, MacroStage, Peer, PeerAddr, ReplyMode, Router, Sender, Session, SmtpReply,
+    assert_accepted, assert_header, assert_no_header, assert_recipients, assert_refused,
 };
 use tokio::time::advance;
-use tower::Layer;
 use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{Layer, ServiceExt};
 
 use super::*;
 
@@ -309,7 +309,7 @@ async fn refuses_a_session_also_where_it_is_counted_late() {
 
 #[tokio::test(start_paused = true)]
 async fn goes_by_a_function() {
-    let by_name = |session: &milter_tower::Session| Some(session.helo()?.to_string());
+    let by_name = |session: &Session| Some(session.helo()?.to_string());
     for profile in profiles() {
         let layer = RateLimitLayer::by(by_name, Quota::per_hour(1));
         let mut mta = MockMta::with_profile(profile, layer.layer(Router::new()));
@@ -529,4 +529,20 @@ where
     let done = mta.deliver(Mail::new().from("bob@example.org")).await;
     assert_eq!(done.is_accepted(), is_free, "{done}");
     idle.quit().await;
+}
+
+/// Some layers lose the end of a message: the next one counts all the same.
+#[tokio::test(start_paused = true)]
+async fn a_message_counts_also_if_nobody_told_the_end_of_the_last() {
+    let layer = RateLimitLayer::by(|_| Some("all"), Quota::per_hour(1));
+    let mut service = layer.layer(Router::new());
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let mut verdicts = Vec::new();
+    for _ in 0..2 {
+        let mail = Event::Mail(Sender::new("<a@example.org>", [""; 0]));
+        let request = Request::new(mail, session.clone());
+        let response = service.ready().await.unwrap().call(request).await;
+        verdicts.push(response.unwrap().verdict().is_refusal());
+    }
+    assert_eq!(verdicts, [false, true]);
 }
