@@ -152,6 +152,10 @@ impl State {
             Event::MessageEnd(outcome) => self.end_message(Some(outcome), Some(request.session())),
             Event::SessionEnd | Event::Close => self.end_session(request.session()),
             event => {
+                if matches!(event, Event::Mail(_)) {
+                    // Some layers lose ends.
+                    self.end_message(None, None);
+                }
                 if let Some(stage) = event.stage().filter(|stage| stage.is_of_message()) {
                     self.see_message(stage, event);
                 }

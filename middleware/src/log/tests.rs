@@ -593,6 +593,26 @@ async fn a_line_tells_of_nothing_else() {
     assert!(!lines[2].contains("reply"), "{lines:?}");
 }
 
+/// Some layers lose ends: each message has its line nevertheless.
+#[tokio::test]
+async fn a_message_has_a_line_though_nobody_told_its_end() {
+    let lines = Lines::default();
+    let inner = service_fn(async |_: Request| Ok::<_, Infallible>(Response::proceed()));
+    let mut service = layer(&lines).layer(inner);
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let mail = || Event::Mail(Sender::new("<a@b.example>", [""; 0]));
+    for event in [mail(), mail(), Event::MessageEnd(Outcome::Aborted)] {
+        let request = Request::new(event, session.clone());
+        let _ = service.ready().await.unwrap().call(request).await;
+    }
+    let lines = taken(&lines);
+    let outcomes: Vec<_> = lines
+        .iter()
+        .map(|line| get(&fields(line), "outcome").to_owned())
+        .collect();
+    assert_eq!(outcomes, ["failed", "aborted"]);
+}
+
 /// A verdict of before is not that of a mail that passes.
 #[tokio::test]
 async fn a_refused_recipient_does_not_name_who_accepted() {
