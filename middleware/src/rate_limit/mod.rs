@@ -27,7 +27,8 @@
 //! A limit is a [`Quota`] for each of what it is kept by (a client, a network, a sender, a domain, a
 //! user, a recipient, what a function says) of what it [counts](Counts). What is over the limit is
 //! refused for now, unless [`Over`] says otherwise: made to wait, marked by a header, or logged. Each
-//! time there is a log line, and [`on_over`](RateLimitLayer::on_over) is called.
+//! time there is a log line, and [`on_over`](RateLimitLayer::on_over) is called. Both have the key,
+//! which may be somebody's address.
 //!
 //! | counts | where | what is refused |
 //! | --- | --- | --- |
