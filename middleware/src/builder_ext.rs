@@ -28,6 +28,8 @@ use crate::strip_auth_results::StripAuthResultsLayer;
 use crate::timeout::TimeoutLayer;
 #[cfg(feature = "trace")]
 use crate::trace::TraceLayer;
+#[cfg(feature = "when")]
+use crate::when::WhenLayer;
 use tower::ServiceBuilder;
 #[allow(
     unused_imports,
@@ -153,6 +155,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
     fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>>;
 
+    /// Applies another layer to some messages only; see [`when`](crate::when).
+    #[cfg(feature = "when")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "when")))]
+    fn when<T>(self, layer: WhenLayer<T>) -> ServiceBuilder<Stack<WhenLayer<T>, L>>;
+
     /// Sets or removes a header of every mail that the filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -249,6 +256,11 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     #[cfg(feature = "timeout")]
     fn milter_timeout(self, layer: TimeoutLayer) -> ServiceBuilder<Stack<TimeoutLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "when")]
+    fn when<T>(self, layer: WhenLayer<T>) -> ServiceBuilder<Stack<WhenLayer<T>, L>> {
         self.layer(layer)
     }
 

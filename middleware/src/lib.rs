@@ -13,12 +13,12 @@
     doc = "| [`catch_panic`] | `catch-panic` | makes a verdict of a panic; the next message gets a fresh filter |"
 )]
 #![cfg_attr(
-    feature = "dry-run",
-    doc = "| [`dry_run`] | `dry-run` | lets a filter run without effect, for all or a part of the messages |"
-)]
-#![cfg_attr(
     feature = "concurrency-limit",
     doc = "| [`concurrency_limit`] | `concurrency-limit` | bounds how many connections or messages there are at once |"
+)]
+#![cfg_attr(
+    feature = "dry-run",
+    doc = "| [`dry_run`] | `dry-run` | lets a filter run without effect, for all or a part of the messages |"
 )]
 #![cfg_attr(
     feature = "failure-policy",

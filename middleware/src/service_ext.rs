@@ -28,6 +28,8 @@ use crate::strip_auth_results::{StripAuthResults, StripAuthResultsLayer};
 use crate::timeout::{Timeout, TimeoutLayer};
 #[cfg(feature = "trace")]
 use crate::trace::{Trace, TraceLayer};
+#[cfg(feature = "when")]
+use crate::when::{When, WhenLayer};
 use milter_tower::{Request, Response};
 #[allow(
     unused_imports,
@@ -130,6 +132,13 @@ pub trait ServiceExt: sealed::Sealed + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
     fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self>;
 
+    /// Applies another layer to some messages only; see [`when`](crate::when).
+    #[cfg(feature = "when")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "when")))]
+    fn when<L>(self, layer: WhenLayer<L>) -> When
+    where
+        WhenLayer<L>: Layer<Self, Service = When>;
+
     /// Sets or removes a header of every mail that this filter lets pass; see
     /// [`set_header`](crate::set_header).
     #[cfg(feature = "set-header")]
@@ -211,6 +220,14 @@ where
 
     #[cfg(feature = "timeout")]
     fn milter_timeout(self, layer: TimeoutLayer) -> Timeout<Self> {
+        layer.layer(self)
+    }
+
+    #[cfg(feature = "when")]
+    fn when<L>(self, layer: WhenLayer<L>) -> When
+    where
+        WhenLayer<L>: Layer<Self, Service = When>,
+    {
         layer.layer(self)
     }
 

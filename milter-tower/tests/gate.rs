@@ -7,8 +7,8 @@ use futures::future::{Either, Ready, ready};
 use milter_tower::gate::{Entry, Gate};
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{
-    BoxError, Event, Needs, Request, Response, SmtpReply, Stage, Verdict, assert_accepted,
-    assert_discarded, assert_refused,
+    BoxError, Event, Needs, Peer, PeerAddr, Request, Response, Sender, Session, SmtpReply, Stage,
+    Verdict, assert_accepted, assert_discarded, assert_refused,
 };
 use tower::{Service, service_fn};
 
@@ -265,4 +265,23 @@ async fn fails_the_rest_of_the_message() {
             );
         }
     }
+}
+
+/// Some layers lose the end of a message. What was of that one is not of the next, all the same.
+#[tokio::test]
+async fn a_message_begins_with_mail_whatever_was_before() {
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let mail = || {
+        let mail = Event::Mail(Sender::new("<a@example.org>", [""; 0]));
+        Request::new(mail, session.clone())
+    };
+    let mut gate = Gate::new();
+    let mut turn = || match gate.enter(mail()) {
+        Entry::Ask(turn, _) => turn,
+        other => panic!("{other:?}"),
+    };
+    turn().leave_out(Some(Verdict::Accept));
+    let _ = turn().fail(Verdict::Continue);
+    assert_eq!(*turn().instead(reply()).verdict(), reply());
+    drop(turn());
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use milter_tower::gate::{Turn, introduce};
 use milter_tower::{BoxError, Event, Failure, Offer, Request, Response, Verdict};
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use tower_service::Service;
 use tracing::warn;
 
@@ -14,7 +14,7 @@ use super::layer::Config;
 use super::service::{Caught, Fate, guard};
 
 /// The future of [`CatchPanic`](super::CatchPanic).
-#[pin_project]
+#[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<Request>> {
     #[pin]
     kind: Kind<S>,
@@ -25,7 +25,7 @@ enum Kind<S: Service<Request>> {
     /// The service within is not asked.
     Answer(Option<Response>),
     Asks {
-        /// None after it panicked.
+        /// None after it answered or panicked.
         #[pin]
         inner: Option<S::Future>,
         then: Option<Then<S>>,
@@ -130,8 +130,17 @@ where
                         return Poll::Ready(Ok(Response::proceed()));
                     };
                     let stage = turn.stage();
-                    let poll = || inner.as_mut().as_pin_mut().map(|inner| inner.poll(cx));
+                    let poll = || {
+                        let polled = inner.as_mut().as_pin_mut().map(|inner| inner.poll(cx));
+                        if polled.as_ref().is_some_and(Poll::is_ready) {
+                            inner.set(None);
+                        }
+                        polled
+                    };
                     if let Ok(Some(polled)) = guard(config, stage, poll) {
+                        if polled.is_ready() {
+                            drop(then.take());
+                        }
                         return polled;
                     }
                     let _ = guard(config, stage, || inner.set(None));
@@ -198,6 +207,27 @@ where
         }
     };
     Kind::Answer(Some(response))
+}
+
+/// A call that is given up may panic when it is dropped.
+#[pinned_drop]
+impl<S: Service<Request>> PinnedDrop for ResponseFuture<S> {
+    fn drop(mut self: Pin<&mut Self>) {
+        let (stage, config, fate) = match self.as_mut().project().kind.project() {
+            KindProj::Asks {
+                then: Some(Then { turn, config, fate }),
+                ..
+            }
+            | KindProj::Introduces(_, Some((_, Then { turn, config, fate }))) => {
+                (turn.stage(), Arc::clone(config), Arc::clone(fate))
+            }
+            _ => return,
+        };
+        let drop = || self.project().kind.set(Kind::Answer(None));
+        if let Err(Caught) = guard(&config, stage, drop) {
+            fate.change(None);
+        }
+    }
 }
 
 impl<S: Service<Request>> fmt::Debug for ResponseFuture<S> {

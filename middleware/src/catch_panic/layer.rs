@@ -37,7 +37,8 @@ impl CatchPanicLayer {
         }
     }
 
-    /// What is answered after a panic. By default tempfail.
+    /// What is answered after a panic. By default tempfail. With the verdict to go on mail passes that
+    /// the filter could not look at.
     #[must_use]
     pub fn verdict(mut self, verdict: impl Into<Verdict>) -> Self {
         Arc::make_mut(&mut self.config).verdict = verdict.into();

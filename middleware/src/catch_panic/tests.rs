@@ -1,14 +1,16 @@
 use std::panic::panic_any;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{
-    BoxError, Event, Needs, Request, Response, SmtpReply, Stage, assert_accepted, assert_refused,
+    BoxError, Event, Needs, Offer, Outcome, Peer, PeerAddr, Request, Response, Sender, Session,
+    SmtpReply, Stage, Verdict, assert_accepted, assert_refused,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use super::*;
 
@@ -20,7 +22,10 @@ enum Where {
     Ready,
     Call,
     Future,
+    /// Something in the future, when that is done.
     Drop,
+    /// The future itself, when it is dropped after its answer.
+    After,
 }
 
 /// Panics once, at a stage; each instance has a number.
@@ -74,6 +79,17 @@ impl Drop for PanicsWhenDropped {
     }
 }
 
+/// Has its answer, and panics when it is dropped.
+struct Answered(PanicsWhenDropped);
+
+impl Future for Answered {
+    type Output = Result<Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(Response::proceed()))
+    }
+}
+
 impl Service<Request> for Fragile {
     type Response = Response;
     type Error = BoxError;
@@ -107,6 +123,9 @@ impl Service<Request> for Fragile {
         assert!(!is_meant || self.whence != Where::Call, "oh no");
         let whence = self.whence;
         let needs = (self.needs)(self.number);
+        if is_meant && whence == Where::After {
+            return Box::pin(Answered(PanicsWhenDropped));
+        }
         Box::pin(async move {
             assert!(!is_meant || whence != Where::Future, "oh no");
             if is_meant && whence == Where::Drop {
@@ -150,7 +169,7 @@ fn layer(told: &Log) -> CatchPanicLayer {
 #[tokio::test]
 async fn the_message_fails_and_the_next_gets_a_fresh_service() {
     for profile in profiles() {
-        for whence in [Where::Call, Where::Future, Where::Drop] {
+        for whence in [Where::Call, Where::Future, Where::Drop, Where::After] {
             for stage in [
                 Stage::Mail,
                 Stage::Rcpt,
@@ -164,10 +183,9 @@ async fn the_message_fails_and_the_next_gets_a_fresh_service() {
                 let mut session = MockMta::with_profile(profile.clone(), filter).open().await;
                 let done = session.deliver(Mail::new()).await;
                 assert!(done.is_refused() && done.failures.is_empty(), "{done}");
-                let message = if whence == Where::Drop {
-                    "dropped"
-                } else {
-                    "oh no"
+                let message = match whence {
+                    Where::Drop | Where::After => "dropped",
+                    _ => "oh no",
                 };
                 assert_eq!(taken(&told), [format!("{}: {message}", stage.name())]);
                 let seen = taken(&log);
@@ -267,4 +285,52 @@ async fn bears_odd_panics() {
         .deliver(Mail::new())
         .await;
     assert!(done.is_refused() && done.failures.is_empty(), "{done}");
+}
+
+/// A call that is given up is dropped, and may panic then.
+#[tokio::test]
+async fn catches_what_panics_when_it_is_given_up() {
+    let told = Log::default();
+    let filter = tower::service_fn(async |request: Request| {
+        if request.event().stage() == Some(Stage::Mail) {
+            let _guard = PanicsWhenDropped;
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, BoxError>(Response::proceed())
+    });
+    let mut service = layer(&told).layer(filter);
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let request = |event| Request::new(event, session.clone());
+    let offer = service.ready().await.unwrap();
+    let offer = offer.call(request(Event::Negotiate(Offer::V6)));
+    assert!(offer.await.is_ok());
+    let mail = Event::Mail(Sender::new("<a@b.example>", [""; 0]));
+    let mut call = Box::pin(service.ready().await.unwrap().call(request(mail)));
+    assert!((&mut call).now_or_never().is_none());
+    drop(call);
+    assert_eq!(taken(&told), ["mail: dropped"]);
+    let end = Event::MessageEnd(Outcome::ConnectionLost);
+    let end = service.ready().await.unwrap().call(request(end)).await;
+    assert_eq!(end.unwrap(), Response::proceed());
+}
+
+/// With a verdict to go on, the filter is left out of what remains of the message.
+#[tokio::test]
+async fn may_go_on_without_it() {
+    for profile in profiles() {
+        for (stage, whence) in [(Stage::Rcpt, Where::Call), (Stage::Header, Where::Future)] {
+            let (log, told) = (Log::default(), Log::default());
+            let layer = layer(&told).verdict(Verdict::Continue);
+            let filter = layer.layer(Fragile::new(Some(stage), whence, &log));
+            let mut session = MockMta::with_profile(profile.clone(), filter).open().await;
+            let mail = Mail::new().to("a@b.example").to("c@d.example");
+            assert_accepted!(session.deliver(&mail).await);
+            let seen = taken(&log);
+            let last = seen.last().unwrap().split_once(' ').unwrap();
+            assert_eq!(last.1, stage.name(), "{seen:?}");
+            assert_accepted!(session.deliver(&mail).await);
+            let fresh = taken(&log);
+            assert!(fresh[0].ends_with("negotiate"), "{fresh:?}");
+        }
+    }
 }

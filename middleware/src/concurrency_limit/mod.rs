@@ -37,8 +37,11 @@
 //! `tower::limit::ConcurrencyLimit` bounds calls, events that is, not messages. It takes a permit in
 //! `poll_ready`, keeps it until the call that follows has its answer, and has whoever comes too late
 //! wait there, and the MTA with it. The server asks `poll_ready` only when there is an event, so that
-//! no idle connection keeps a permit; whatever else stands around a filter must do the same. With
-//! `load_shed` around it there is an error in the place of the wait, of which
+//! no idle connection keeps a permit, unless a layer around it answers that event itself (a rate
+//! limit, a size limit): then the permit is kept until the filter is called next, and clients that
+//! were refused and stay take all there are. So have it around such layers, or as a member of a
+//! [`Chain`](milter_tower::Chain) within them, which asks a member whether it is ready only when
+//! there is something for it. With `load_shed` around it there is an error in the place of the wait, of which
 //! [`failure_policy`](https://docs.rs/milter-middleware/latest/milter_middleware/failure_policy/) makes
 //! a verdict: in the middle of a message, maybe. That is right for what an event costs, a scanner
 //! that bears ten scans at once say; this layer is for what a connection or a message does, which is

@@ -23,8 +23,9 @@ pub(super) struct Config {
     pub(super) share: u64,
     pub(super) hook: Arc<Hook>,
     pub(super) counts: Arc<Counts>,
-    /// Decisions that were made.
-    pub(super) decided: Arc<AtomicU64>,
+    /// Decisions that were made: each kind has its own, for they may come in turn.
+    pub(super) sessions: Arc<AtomicU64>,
+    pub(super) messages: Arc<AtomicU64>,
 }
 
 /// Parts in one.
@@ -51,7 +52,8 @@ impl DryRunLayer {
                 share: WHOLE,
                 hook: Arc::new(hook),
                 counts: Arc::default(),
-                decided: Arc::default(),
+                sessions: Arc::default(),
+                messages: Arc::default(),
             },
         }
     }

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use milter_tower::gate::{Entry, Gate, Turn};
@@ -35,20 +35,21 @@ impl<S> DryRun<S> {
     inner_service!();
 
     fn is_real(&mut self, stage: Stage) -> bool {
-        let decided = match stage {
+        let config = &self.config;
+        let (decided, count) = match stage {
             // An unknown command is part of no message.
-            Stage::Connect | Stage::Helo | Stage::Unknown => &mut self.session,
-            _ => &mut self.message,
+            Stage::Connect | Stage::Helo | Stage::Unknown => (&mut self.session, &config.sessions),
+            _ => (&mut self.message, &config.messages),
         };
-        *decided.get_or_insert_with(|| self.config.decide())
+        *decided.get_or_insert_with(|| config.decide(count))
     }
 }
 
 impl Config {
-    /// Whether the next one is for real.
-    fn decide(&self) -> bool {
+    /// Whether the next one is for real, after so many.
+    fn decide(&self, count: &AtomicU64) -> bool {
         // Each one of those before and this one has its share: real ones are as far apart as can be.
-        let count = self.decided.fetch_add(1, Ordering::Relaxed) % WHOLE;
+        let count = count.fetch_add(1, Ordering::Relaxed) % WHOLE;
         let real = WHOLE - self.share;
         (count + 1) * real / WHOLE > count * real / WHOLE
     }
@@ -76,7 +77,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match request.event() {
-            Event::MessageEnd(_) => self.message = None,
+            // Some layers lose ends.
+            Event::MessageEnd(_) | Event::Mail(_) => self.message = None,
             Event::SessionEnd => (self.session, self.message) = (None, None),
             _ => {}
         }
@@ -108,6 +110,9 @@ impl Then {
         let Some(stage) = self.turn.stage() else {
             return optional(response);
         };
+        if let Some(error) = response.edit_error() {
+            return self.failed(&error.clone().into());
+        }
         let verdict = response.verdict();
         if *verdict == Verdict::Skip && response.edits().is_empty() {
             return response;

@@ -195,3 +195,32 @@ async fn requires_nothing() {
         "no"
     );
 }
+
+/// Sessions and messages come in turn: each of them has its share.
+#[tokio::test]
+async fn sessions_take_no_share_of_messages() {
+    for (stage, counted) in [
+        (Stage::Mail, "550 5.7.1 no"),
+        (Stage::Connect, "550 5.7.1 no"),
+    ] {
+        let filter = answers(stage, Some(no()), &Log::default());
+        let mut mta = MockMta::postfix(DryRunLayer::new().share(0.5).layer(filter));
+        let mut real = 0;
+        for _ in 0..20 {
+            let done = mta.deliver(Mail::new()).await;
+            real += u32::from(done.to_string().contains(counted));
+        }
+        assert_eq!(real, 10, "{stage}");
+    }
+}
+
+/// What cannot be done is a failure also where it is not to be done.
+#[tokio::test]
+async fn a_change_that_cannot_be_made_is_a_failure() {
+    let answer = Response::accept().add_header("no name", "b");
+    let layer = DryRunLayer::new();
+    let counts = layer.counts();
+    let filter = layer.layer(answers(Stage::EndOfMessage, Some(answer), &Log::default()));
+    assert_accepted!(MockMta::postfix(filter).deliver(Mail::new()).await);
+    assert_eq!((counts.failed(), counts.changed()), (1, 0));
+}

@@ -11,7 +11,7 @@
 //! use tower::load_shed::error::Overloaded;
 //!
 //! let policy = FailurePolicyLayer::fail_open()
-//!     // What was not looked at does not pass.
+//!     // Most is done at the end: there it is worth another try.
 //!     .at(Stage::EndOfMessage, OnError::TempFail)
 //!     .on::<Overloaded>(SmtpReply::tempfail("Busy, please come again"));
 //! let filter = ServiceBuilder::new()

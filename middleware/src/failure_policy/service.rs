@@ -133,6 +133,8 @@ fn stay(action: &OnError, turn: Turn) -> Result<Response, BoxError> {
         None if *action == OnError::Fail && turn.stage().is_some() => {
             Err("the filter said at an earlier event that it will never be ready".into())
         }
+        // It may have died where the connection cannot be closed: at an end.
+        None if *action == OnError::Close && turn.stage().is_some() => Ok(Response::refuse()),
         None => Ok(Response::proceed()),
     }
 }

@@ -201,6 +201,44 @@ async fn minds_what_dies() {
     }
 }
 
+/// Is never ready once a message is over.
+#[derive(Clone)]
+struct DiesBetween {
+    is_over: bool,
+}
+
+impl Service<Request> for DiesBetween {
+    type Response = Response;
+    type Error = BoxError;
+    type Future = Ready<Result<Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(if self.is_over {
+            Err(Odd.into())
+        } else {
+            Ok(())
+        })
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.is_over = matches!(request.event(), Event::EndOfMessage(_));
+        ready(Ok(Response::proceed()))
+    }
+}
+
+/// The end of a message cannot be refused, but what comes then can.
+#[tokio::test]
+async fn minds_what_dies_between_messages() {
+    for profile in profiles() {
+        let filter = FailurePolicyLayer::close().layer(DiesBetween { is_over: false });
+        let mut session = MockMta::with_profile(profile.clone(), filter).open().await;
+        assert_accepted!(session.deliver(Mail::new()).await);
+        let done = session.deliver(Mail::new()).await;
+        let is_closed = matches!(done.fate, milter_tower::testing::Fate::Failed(_));
+        assert!(is_closed, "{done}");
+    }
+}
+
 /// What tower's layers throw.
 #[tokio::test(start_paused = true)]
 async fn makes_verdicts_of_towers_errors() {
@@ -216,4 +254,27 @@ async fn makes_verdicts_of_towers_errors() {
         .service(hangs);
     let done = MockMta::postfix(filter).deliver(Mail::new()).await;
     assert_refused!(done, 451, "too slow");
+}
+
+/// A load that is shed.
+#[tokio::test(start_paused = true)]
+async fn makes_a_verdict_of_a_load_that_is_shed() {
+    let slow = service_fn(async |request: Request| {
+        if request.event().stage() == Some(Stage::EndOfMessage) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok::<_, BoxError>(Response::proceed())
+    });
+    let filter = ServiceBuilder::new()
+        .layer(FailurePolicyLayer::fail_open().on::<Overloaded>(SmtpReply::tempfail("busy")))
+        .load_shed()
+        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(1))
+        .service(slow);
+    let mut mta = MockMta::postfix(filter);
+    let mut first = mta.open().await;
+    let first = tokio::spawn(async move { first.deliver(Mail::new()).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_refused!(mta.deliver(Mail::new()).await, 451, "busy");
+    assert_accepted!(first.await.unwrap());
+    assert_accepted!(mta.deliver(Mail::new()).await);
 }

@@ -68,7 +68,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match request.event() {
-            Event::MessageEnd(_) => self.judge.end_message(),
+            // Some layers lose ends.
+            Event::MessageEnd(_) | Event::Mail(_) => self.judge.end_message(),
             Event::SessionEnd | Event::Close => self.judge.end_session(),
             _ => {}
         }

@@ -53,7 +53,7 @@
 //! | `to` | the recipients, [if wanted](LogLayer::list_recipients) |
 //! | `size` | what the client announced with `SIZE=` |
 //! | `body` | the bytes of the body, if the filter is shown it: for the log alone it is not asked for |
-//! | `outcome` | `accept`, `reject`, `tempfail`, `discard`: what the MTA was told; `aborted`: by the client, the MTA or another filter; `lost`: the connection; `failed`: the filter broke, and did not hear how it ended |
+//! | `outcome` | `accept`, `reject`, `tempfail`, `discard`: what the MTA was told; `aborted`: by the client, the MTA or another filter; `lost`: the connection; `failed`: the filter broke, or a layer lost the end, and it did not hear how it ended |
 //! | `stage` | where that was; of an aborted message where the filter refused last, or what came last of it |
 //! | `reply` | the filter's words |
 //! | `member`, `member_failed_at` | the member of a [`Chain`](milter_tower::Chain) that [decided so](milter_tower::chain::Decided), or failed |

@@ -54,15 +54,17 @@ pub enum Clients {
 /// ```
 /// use milter_middleware::log::{Addresses, HashKey};
 ///
-/// let secret = std::fs::read("/etc/filter/log.key").unwrap_or_default();
-/// let addresses = Addresses::Hash(HashKey::new(secret));
+/// fn addresses() -> std::io::Result<Addresses> {
+///     let secret = std::fs::read("/etc/filter/log.key")?;
+///     Ok(Addresses::Hash(HashKey::new(secret)))
+/// }
 /// # let _ = addresses;
 /// ```
 #[derive(Clone)]
 pub struct HashKey(Arc<[u8]>);
 
 impl HashKey {
-    /// A key of any length.
+    /// A key of any length. With an empty one, or one that others know, they find whom they look for.
     pub fn new(key: impl AsRef<[u8]>) -> Self {
         Self(key.as_ref().into())
     }

@@ -40,9 +40,21 @@ struct State {
     told: Arc<Told>,
     /// The number of the connection.
     connection: u64,
-    /// A client is there of whom no message has come.
-    is_idle: bool,
+    /// What came of the client that is there.
+    client: Client,
     message: Option<Seen>,
+}
+
+/// What came of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Client {
+    /// There is none.
+    #[default]
+    None,
+    /// No message.
+    Idle,
+    /// A message, however often it says hello after that.
+    Sends,
 }
 
 /// What was seen of the message at hand.
@@ -61,7 +73,7 @@ impl<S, C> Log<S, C> {
             config,
             told: Arc::default(),
             connection: 0,
-            is_idle: false,
+            client: Client::None,
             message: None,
         };
         Self {
@@ -134,10 +146,16 @@ impl State {
     fn see(&mut self, request: &Request) {
         match request.event() {
             Event::Negotiate(_) => self.connection = request.session().peer().connection_id(),
-            Event::Connect(_) | Event::Helo(_) => self.is_idle = true,
+            Event::Connect(_) | Event::Helo(_) if self.client == Client::None => {
+                self.client = Client::Idle;
+            }
             Event::MessageEnd(outcome) => self.end_message(Some(outcome), Some(request.session())),
             Event::SessionEnd | Event::Close => self.end_session(request.session()),
             event => {
+                if matches!(event, Event::Mail(_)) {
+                    // Some layers lose ends.
+                    self.end_message(None, None);
+                }
                 if let Some(stage) = event.stage().filter(|stage| stage.is_of_message()) {
                     self.see_message(stage, event);
                 }
@@ -149,7 +167,7 @@ impl State {
         if self.message.is_none() {
             // What was said of the client is no part of it.
             let _ = self.told.take();
-            self.is_idle = false;
+            self.client = Client::Sends;
         }
         let seen = self.message.get_or_insert_with(|| Seen {
             began: Instant::now(),
@@ -183,7 +201,7 @@ impl State {
     }
 
     fn end_session(&mut self, session: &Session) {
-        let is_idle = std::mem::take(&mut self.is_idle);
+        let is_idle = std::mem::take(&mut self.client) == Client::Idle;
         let answers = self.told.take();
         if is_idle && self.config.connections && self.config.sink.is_enabled() {
             let line = write::connection(&self.config, self.connection, session, &answers);

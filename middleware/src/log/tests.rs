@@ -317,7 +317,11 @@ async fn sessions_without_a_message_have_a_line_if_it_is_wanted() {
     let lines = Lines::default();
     let layer = layer(&lines).connections(true);
     let filter = layer.layer(filter(Stage::Helo, Does::Says(Response::proceed)));
-    MockMta::sendmail(filter).deliver(Mail::new()).await;
+    let mut session = MockMta::sendmail(filter).open().await;
+    session.deliver(Mail::new()).await;
+    // Also if its client says hello once more.
+    session.helo("client.example").await;
+    session.quit().await;
     assert_eq!(taken(&lines).len(), 1);
 }
 
@@ -531,10 +535,10 @@ async fn the_member_that_decided_is_named() {
             // It was shown what was held for it.
             "end of message",
         ),
-        // The chain that the other one has for a member.
+        // A chain decides by a member, also if it is one of another chain.
         (
             Chain::new().with("in", Chain::new().with("a", refuses(Stage::Mail))),
-            "in",
+            "a",
             "",
         ),
     ] {
@@ -587,6 +591,26 @@ async fn a_line_tells_of_nothing_else() {
     let wanted = [("reject", "helo"), ("none", ""), ("aborted", "mail")];
     assert_eq!(outcomes.collect::<Vec<_>>(), wanted, "{lines:?}");
     assert!(!lines[2].contains("reply"), "{lines:?}");
+}
+
+/// Some layers lose ends: each message has its line nevertheless.
+#[tokio::test]
+async fn a_message_has_a_line_though_nobody_told_its_end() {
+    let lines = Lines::default();
+    let inner = service_fn(async |_: Request| Ok::<_, Infallible>(Response::proceed()));
+    let mut service = layer(&lines).layer(inner);
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let mail = || Event::Mail(Sender::new("<a@b.example>", [""; 0]));
+    for event in [mail(), mail(), Event::MessageEnd(Outcome::Aborted)] {
+        let request = Request::new(event, session.clone());
+        let _ = service.ready().await.unwrap().call(request).await;
+    }
+    let lines = taken(&lines);
+    let outcomes: Vec<_> = lines
+        .iter()
+        .map(|line| get(&fields(line), "outcome").to_owned())
+        .collect();
+    assert_eq!(outcomes, ["failed", "aborted"]);
 }
 
 /// A verdict of before is not that of a mail that passes.

@@ -64,7 +64,7 @@
 //! | --- | --- |
 //! | `filter` | the layer's [name](MetricsLayer::name) |
 //! | `stage` | the name of the [`Stage`](milter_tower::Stage): `connect` to `end of message`; for failures also `negotiate`, `message end`, `session end`, `close`, and `not ready` for an error of `poll_ready` |
-//! | `outcome` | `accept`, `reject`, `tempfail`, `discard`: the verdict that the MTA was given for this filter; `aborted`: by the client, the MTA or another filter; `lost`: the connection; `failed`: the filter broke |
+//! | `outcome` | `accept`, `reject`, `tempfail`, `discard`: the verdict that the MTA was given for this filter; `aborted`: by the client, the MTA or another filter; `lost`: the connection; `failed`: the filter broke, or a layer lost the end |
 //! | `verdict` | `accept`, `reject`, `tempfail`, `discard`, `skip` |
 //! | `kind` | `add_header`, `insert_header`, `change_header`, `delete_header`, `replace_body`, `change_sender`, `add_recipient`, `delete_recipient`, `quarantine` |
 //! | `class` | that of the [classifier](crate::classify): `error`, `panic`, `deadline`, `edit`, `tempfail` or a constant of yours; `member` for a failure within a chain, at most one for each message |

@@ -108,6 +108,10 @@ where
 
 impl<C> Life<C> {
     fn see(&mut self, request: &Request) {
+        if matches!(request.event(), Event::Mail(_)) {
+            // Some layers lose ends.
+            self.end_message(FAILED);
+        }
         let handles = self.shared.handles();
         match request.event() {
             Event::Negotiate(_) if !self.is_connected => {

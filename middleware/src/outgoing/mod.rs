@@ -88,7 +88,8 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         match request.event() {
             Event::Header(header) => self.edits.note(header, &mut self.seen),
-            Event::MessageEnd(_) => self.seen = Seen::default(),
+            // Some layers lose ends.
+            Event::MessageEnd(_) | Event::Mail(_) => self.seen = Seen::default(),
             _ => {}
         }
         let (turn, request, is_alone) = match self.gate.enter(request) {

@@ -15,7 +15,7 @@ use super::layer::Config;
 use super::lent::Shelf;
 use super::over::Action;
 use super::service::Marks;
-use super::{Decision, Key, OverLimit, Store, Take};
+use super::{Counts, Decision, Key, OverLimit, Store, Take};
 
 /// A wait is no shorter, whatever a store says.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
@@ -228,7 +228,12 @@ impl<S, T: Store> Call<S, T> {
     }
 
     fn refuse(self) -> Response {
-        self.turn.instead(self.config.over.reply.clone())
+        let reply = self.config.over.reply.clone();
+        match self.config.counts() {
+            // Also where it is counted at MAIL: who tries again is in the same session.
+            Counts::Connections => self.turn.fail_session(reply),
+            _ => self.turn.instead(reply),
+        }
     }
 
     /// Asks the service within.

@@ -27,11 +27,12 @@
 //! A limit is a [`Quota`] for each of what it is kept by (a client, a network, a sender, a domain, a
 //! user, a recipient, what a function says) of what it [counts](Counts). What is over the limit is
 //! refused for now, unless [`Over`] says otherwise: made to wait, marked by a header, or logged. Each
-//! time there is a log line, and [`on_over`](RateLimitLayer::on_over) is called.
+//! time there is a log line, and [`on_over`](RateLimitLayer::on_over) is called. Both have the key,
+//! which may be somebody's address.
 //!
 //! | counts | where | what is refused |
 //! | --- | --- | --- |
-//! | [`Connections`](Counts::Connections) | at connect | what comes in the session: MTAs take a refusal there, and tell the client at MAIL (Sendmail in words of its own) |
+//! | [`Connections`](Counts::Connections) | at connect; by a sender or a user at the first MAIL | what comes in the session: MTAs take a refusal there, and tell the client at MAIL (Sendmail in words of its own) |
 //! | [`Messages`](Counts::Messages) | at MAIL | the message |
 //! | [`Recipients`](Counts::Recipients) | at each RCPT | that recipient only |
 //! | [`Bytes`](Counts::Bytes) | at MAIL, for the size that is announced, and at the end of the message for what came beyond | the message |

@@ -69,7 +69,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         match request.event() {
-            Event::MessageEnd(_) => {
+            // Some layers lose ends.
+            Event::MessageEnd(_) | Event::Mail(_) => {
                 self.tally.end_message();
                 self.marks.forget(MESSAGE);
             }

@@ -19,7 +19,7 @@
 //!
 //! There are three limits: for each event, for the events of one [stage](TimeoutLayer::at), and for
 //! [all events of a message](TimeoutLayer::per_message) together. What the MTA takes between the
-//! events does not count. The MTA has limits of its own, which the server knows
+//! events does not count, nor how long the filter takes until it is ready, as with tower's own. The MTA has limits of its own, which the server knows
 //! ([`Request::deadline`](milter_tower::Request::deadline)): where those are shorter they hold, a
 //! little earlier, so that the answer is this layer's and is there before the MTA gives up.
 //!

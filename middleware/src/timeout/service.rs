@@ -59,7 +59,8 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if matches!(request.event(), Event::MessageEnd(_)) {
+        // Some layers lose ends.
+        if matches!(request.event(), Event::MessageEnd(_) | Event::Mail(_)) {
             self.spent.forget();
         }
         let (turn, mut request) = match self.gate.enter(request) {

@@ -1,6 +1,8 @@
 use std::task::{Context, Poll};
 
-use milter_tower::{BoxError, Chain, ChainFuture, Condition, Request, Response};
+use milter_tower::{
+    BoxError, Chain, ChainFuture, Condition, Member, OnMemberFailure, Request, Response,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -9,12 +11,24 @@ use tower_service::Service;
 pub struct WhenLayer<L> {
     condition: Condition,
     layer: L,
+    on_failure: Option<OnMemberFailure>,
 }
 
 impl<L> WhenLayer<L> {
     /// Applies the layer to messages of which this holds.
     pub const fn new(condition: Condition, layer: L) -> Self {
-        Self { condition, layer }
+        Self {
+            condition,
+            layer,
+            on_failure: None,
+        }
+    }
+
+    /// What becomes of mail when the filter fails, with the layer or without. By default tempfail.
+    #[must_use]
+    pub fn on_failure(mut self, on_failure: impl Into<OnMemberFailure>) -> Self {
+        self.on_failure = Some(on_failure.into());
+        self
     }
 }
 
@@ -32,10 +46,13 @@ where
 
     fn layer(&self, inner: S) -> When {
         let layered = self.layer.layer(inner.clone());
+        let on_failure = self.on_failure.clone().unwrap_or_default();
+        let with = Member::new("when", layered).when(self.condition.clone());
+        let without = Member::new("otherwise", inner).when(!self.condition.clone());
         When {
             chain: Chain::new()
-                .with_when("when", self.condition.clone(), layered)
-                .with_when("otherwise", !self.condition.clone(), inner),
+                .with_member(with.on_failure(on_failure.clone()))
+                .with_member(without.on_failure(on_failure)),
         }
     }
 }

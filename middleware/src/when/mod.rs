@@ -25,6 +25,10 @@
 //! [late condition](milter_tower::Condition::recipient) cannot be used around a filter, or a layer, that judges the
 //! envelope.
 //!
+//! A failure of either is that of a member too: it becomes a verdict here, by
+//! [`on_failure`](WhenLayer::on_failure), and layers around see no error. In logs and metrics the two
+//! are `when` and `otherwise`, and if the filter is a chain its member that decided.
+//!
 //! # Cost
 //!
 //! Some 2,380 instructions an event, counted by `cargo bench -p milter-tests --bench instructions`.

@@ -1,7 +1,7 @@
 use milter_tower::testing::{Mail, MockMta, MtaProfile};
 use milter_tower::{
-    BoxError, Chain, Condition, Event, Request, Response, assert_accepted, assert_header,
-    assert_no_header, assert_refused,
+    BoxError, Chain, Condition, Event, OnMemberFailure, Request, Response, assert_accepted,
+    assert_header, assert_no_header, assert_refused,
 };
 use tower::{Layer, service_fn};
 
@@ -46,6 +46,22 @@ async fn applies_to_messages_of_which_the_condition_holds() {
     }
 }
 
+#[cfg(feature = "util")]
+#[tokio::test]
+async fn is_a_method_too() {
+    use crate::{ServiceBuilderExt, ServiceExt};
+
+    let layer = || SetHeaderLayer::appending("X-Layer", "seen").unwrap();
+    let when = || WhenLayer::new(Condition::sender(|_| true), layer());
+    let filter = service_fn(async |_: Request| Ok::<_, BoxError>(Response::proceed()));
+    let built = tower::ServiceBuilder::new().when(when()).service(filter);
+    let called = filter.when(when());
+    for filter in [built, called] {
+        let done = MockMta::postfix(filter).deliver(Mail::new()).await;
+        assert_header!(done, "X-Layer", "seen");
+    }
+}
+
 /// Nothing is held for a member that is left out, though the one before it may change the content.
 #[tokio::test]
 async fn holds_nothing() {
@@ -66,4 +82,22 @@ async fn holds_nothing() {
         .body_limit(1000);
     let done = MockMta::postfix(both).deliver(&large).await;
     assert_refused!(done, 552, "");
+}
+
+/// Either of the two may fail; then it is as with a member of a chain.
+#[tokio::test]
+async fn fails_as_is_said() {
+    for holds in [true, false] {
+        let fails = service_fn(async |request: Request| match request.event() {
+            Event::Rcpt(_) => Err(BoxError::from("broken")),
+            _ => Ok(Response::proceed()),
+        });
+        let layer = SetHeaderLayer::appending("X-Layer", "seen").unwrap();
+        let layer = WhenLayer::new(Condition::sender(move |_| holds), layer);
+        let mut mta = MockMta::postfix(layer.layer(fails));
+        assert_refused!(mta.deliver(Mail::new()).await, 451, "");
+        let layer = layer.on_failure(OnMemberFailure::leave_out());
+        let mut mta = MockMta::postfix(layer.layer(fails));
+        assert_accepted!(mta.deliver(Mail::new()).await);
+    }
 }

@@ -34,10 +34,14 @@ pub struct Decided {
     member: Arc<str>,
     stage: Stage,
     is_failure: bool,
+    /// Through how many chains it was told. So one that was told further is another value than the
+    /// one that it was made of.
+    depth: u8,
 }
 
 impl Decided {
-    /// The name that the member has in the chain.
+    /// The name that the member has in the chain. Of a member that is a chain itself it is that of
+    /// the member within which decided so.
     pub fn member(&self) -> &str {
         &self.member
     }
@@ -66,6 +70,7 @@ impl Around<'_> {
             member: Arc::clone(&self.member.name),
             stage,
             is_failure: true,
+            depth: 0,
         };
         decided.tell(self.session);
     }
@@ -73,20 +78,41 @@ impl Around<'_> {
 
 impl Running {
     /// A member's verdict is the chain's.
-    pub(super) fn tell_decided(&self, pass: &Pass, at: usize) {
-        let Some(member) = self.spec.members.get(at) else {
+    pub(super) fn tell_decided(&mut self, pass: &Pass, at: usize) {
+        let (session, stage) = (pass.request.session(), pass.stage);
+        let before: Option<Decided> = session.message_data().get();
+        let Some((live, around)) = self.member(at, session) else {
             return;
         };
-        let session = pass.request.session();
-        let before: Option<Decided> = session.message_data().get();
-        let failed = before.is_some_and(|before| before.is_failure && before.member == member.name);
-        // One that failed in the negotiation has a verdict from connect on.
-        let is_lost = self.members.get(at).is_some_and(|live| live.view.is_lost());
-        let decided = Decided {
-            member: Arc::clone(&member.name),
-            stage: pass.stage,
-            is_failure: failed || is_lost,
+        let name = Arc::clone(&around.member.name);
+        let is_lost = live.view.is_lost();
+        let within: Option<Decided> = live.apart.of(session).message_data().get();
+        // It reads through to what is there already.
+        let within = within.filter(|within| before.as_ref() != Some(within));
+        let decided = match within {
+            Some(within) if is_of(within.stage, stage) => Decided {
+                stage,
+                depth: within.depth.saturating_add(1),
+                ..within
+            },
+            _ => Decided {
+                // One that failed in the negotiation has a verdict from connect on.
+                is_failure: is_lost
+                    || before.is_some_and(|one| one.is_failure && one.member == name),
+                member: name,
+                stage,
+                depth: 0,
+            },
         };
         decided.tell(session);
     }
+}
+
+/// Whether the verdict at a stage is what was decided at another one: of the content it may come
+/// later.
+fn is_of(decided: Stage, told: Stage) -> bool {
+    use Stage::{Body, EndOfHeaders, EndOfMessage, Header};
+
+    let is_content = |stage| matches!(stage, Header | EndOfHeaders | Body | EndOfMessage);
+    decided == told || is_content(decided) && is_content(told)
 }

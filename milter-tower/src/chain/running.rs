@@ -120,6 +120,13 @@ impl Running {
     fn begin_pass(&mut self, request: Request) -> Doing {
         match request.event().stage() {
             Some(stage) => {
+                if stage == Stage::Mail && self.in_message {
+                    // Some layers lose ends.
+                    for live in &mut self.members {
+                        live.apart.end_message(request.session());
+                    }
+                    self.in_message = false;
+                }
                 if stage.is_of_message() && !self.in_message {
                     self.begin_message();
                 }

@@ -12,6 +12,11 @@
 //! * A service within whose message is over sees no more of it, and its
 //!   [`MessageEnd`](crate::Event::MessageEnd) once, if it saw anything of it.
 //!
+//! A layer says in `poll_ready` what the service within says, for it does not know the event yet. If it
+//! then answers itself, the service within stays ready until it is called next: what that holds (a
+//! permit of tower's `ConcurrencyLimit`) it keeps so long. Such services stand around the layer, or
+//! in a [`Chain`](crate::Chain) within, which asks a member only when there is something for it.
+//!
 //! ```
 //! # #[cfg(feature = "testing")]
 //! # #[tokio::main(flavor = "current_thread")]
@@ -148,6 +153,11 @@ impl Gate {
     /// else is done with it.
     pub fn enter(&mut self, request: Request) -> Entry {
         let stage = match request.event() {
+            // Some layers lose ends, and what was of a message must not be of the next.
+            Event::Mail(_) => {
+                self.shared.end_message();
+                Stage::Mail
+            }
             Event::Negotiate(_) => {
                 self.shared = Arc::default();
                 return Entry::Ask(self.turn(At::Negotiation), request);
@@ -189,15 +199,8 @@ impl Gate {
     }
 
     fn end_message(&mut self, request: Request, outcome: Outcome) -> Entry {
-        let flags = self.shared.flags();
-        let own = if flags & OWN == 0 {
-            None
-        } else {
-            self.shared.kept().own.take()
-        };
-        self.shared
-            .forget(Scope::Message, SEEN | OVER | OWN | SKIPS);
-        if flags & SEEN == 0 {
+        let (is_seen, own) = self.shared.end_message();
+        if !is_seen {
             return Entry::Answer(Response::proceed());
         }
         let outcome = own.map_or(outcome, Outcome::Verdict);
@@ -228,6 +231,21 @@ impl Shared {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the message: whether the service within saw anything of it, and its own verdict.
+    fn end_message(&self) -> (bool, Option<Verdict>) {
+        let flags = self.flags();
+        if flags & (SEEN | OVER | SKIPS | STANDS | OWN) == 0 {
+            return (false, None);
+        }
+        let own = if flags & OWN == 0 {
+            None
+        } else {
+            self.kept().own.take()
+        };
+        self.forget(Scope::Message, SEEN | OVER | OWN | SKIPS);
+        (flags & SEEN != 0, own)
     }
 
     /// Forgets flags, and a standing verdict that reaches no further than this.

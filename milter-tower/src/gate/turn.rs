@@ -64,7 +64,8 @@ impl Turn {
 
     /// Answers in the place of a service within that is of no more use: as
     /// [`instead`](Self::instead), and the same to what is left of the message, or before it of the
-    /// session, also where only a recipient, DATA or an unknown command was refused.
+    /// session, also where only a recipient, DATA or an unknown command was refused. With the verdict
+    /// to go on it is [left out](Self::leave_out).
     pub fn fail(self, verdict: impl Into<Verdict>) -> Response {
         self.answer(verdict.into(), Reach::Message)
     }
@@ -85,6 +86,7 @@ impl Turn {
             At::End => return Response::proceed(),
         };
         if matches!(verdict, Verdict::Continue | Verdict::Skip) {
+            self.go_on_without(stage, reach);
             return Response::proceed();
         }
         let is_told = due && verdict.is_allowed_at(stage);
@@ -112,6 +114,18 @@ impl Turn {
             verdict.into()
         } else {
             Response::proceed()
+        }
+    }
+
+    /// Nothing is said in the place of a service within that is of no more use: it gets no more.
+    fn go_on_without(&self, stage: Stage, reach: Reach) {
+        match (reach, stage) {
+            (Reach::Event, _) => {}
+            (Reach::Session, _) => self.shared.set(OUT),
+            (Reach::Message, Stage::Unknown) if self.shared.flags() & SEEN != 0 => {
+                self.shared.set(OVER);
+            }
+            (Reach::Message, _) => self.leave_out(None),
         }
     }
 

@@ -14,22 +14,31 @@ use crate::members::{acting, idle, judge, judging};
 
 type Told = Vec<Option<(String, Stage, bool)>>;
 
-/// What is there at the end of each of two messages, the chain within another one or not.
-async fn decided(first: Member, second: Scripted, nested: bool) -> Told {
-    let told = Arc::new(Mutex::new(Told::new()));
-    let log = Arc::clone(&told);
-    let chain = Chain::new().with_member(first).with("second", second);
-    let chain = chain.map_request(move |request: Request| {
+/// Writes down what is there at the ends of messages.
+fn watched(
+    chain: Chain,
+    told: &Arc<Mutex<Told>>,
+) -> impl Service<Request, Response = Response, Error = BoxError, Future: Send> + Clone + Send + use<>
+{
+    let told = Arc::clone(told);
+    chain.map_request(move |request: Request| {
         if matches!(request.event(), Event::MessageEnd(_)) {
             let decided: Option<Decided> = request.session().message_data().get();
             let decided = decided.map(|told| {
                 let member = told.member().to_owned();
                 (member, told.stage(), told.is_failure())
             });
-            log.lock().unwrap().push(decided);
+            told.lock().unwrap().push(decided);
         }
         request
-    });
+    })
+}
+
+/// What is there at the end of each of two messages, the chain within another one or not.
+async fn decided(first: Member, second: Scripted, nested: bool) -> Told {
+    let told = Arc::new(Mutex::new(Told::new()));
+    let chain = Chain::new().with_member(first).with("second", second);
+    let chain = watched(chain, &told);
     let settings = Settings::new();
     let (mut mta, run) = if nested {
         start_with(Chain::new().with("inner", chain), settings)
@@ -108,8 +117,34 @@ async fn a_failure_in_the_negotiation_is_one() {
         Event::Connect(Arc::new(client)),
     ] {
         let request = Request::new(event, session.clone());
-        chain.ready().await.unwrap().call(request).await.unwrap();
+        let _ = chain.ready().await.unwrap().call(request).await.unwrap();
     }
     let told: Decided = session.message_data().get().expect("somebody decided");
     assert!(told.member() == "first" && told.stage() == Stage::Connect && told.is_failure());
+}
+
+/// Of a chain within another one it is the member of the inner one, in both.
+#[tokio::test(start_paused = true)]
+async fn the_innermost_member_is_named() {
+    let seen = Arc::new(Mutex::new(Told::new()));
+    for (at, stage) in [
+        ("rcpt", Stage::Rcpt),
+        // What is before it may change the body, which is held.
+        ("body", Stage::EndOfMessage),
+        ("end of message", Stage::EndOfMessage),
+    ] {
+        let (service, _) = judge(at, Response::from(SmtpReply::reject("no")));
+        let inner = Chain::new().with("idle", idle().0).with("judge", service);
+        let inner = watched(inner, &seen);
+        let outer = Chain::new().with("before", idle().0).with("inner", inner);
+        let (mut mta, run) = start_with(watched(outer, &seen), Settings::new());
+        mta.greet().await;
+        for _ in 0..2 {
+            mta.message().await;
+        }
+        mta.quit(run).await;
+        let by = Some(("judge".to_owned(), stage, false));
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert_eq!(seen, vec![by; 4], "{at}");
+    }
 }

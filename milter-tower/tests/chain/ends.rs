@@ -1,7 +1,12 @@
 //! Each member hears of each end once, whatever the others do (D5).
 
-use milter_core::Command;
-use milter_tower::{Chain, Response, Settings};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use milter_core::{Command, Verdict};
+use milter_tower::{
+    BoxError, Chain, Event, Peer, PeerAddr, Request, Response, Sender, Session, Settings,
+};
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::common::{Act, Ready, Scripted, connect, mail, message, name, seconds};
 use crate::members::{acting, greeted, greeted_as, idle, judge, judging};
@@ -124,5 +129,34 @@ async fn who_was_being_asked_when_the_connection_was_lost_hears_of_it() {
         let ends = ["end: lost".to_owned(), "close".to_owned()];
         assert!(second.all().ends_with(&ends), "{:?}", second.all());
         assert_eq!(first.count("close"), 1);
+    }
+}
+
+/// Some layers around it lose the end of a message. The next one is not that one.
+#[tokio::test]
+async fn a_message_begins_with_mail_whatever_was_before() {
+    for verdict in [Verdict::Discard, Verdict::Accept] {
+        let is_first = std::sync::Arc::new(AtomicBool::new(true));
+        let first = Verdict::clone(&verdict);
+        let once = service_fn(move |request: Request| {
+            let is_mail = matches!(request.event(), Event::Mail(_));
+            let is_meant = is_mail && is_first.swap(false, Ordering::Relaxed);
+            let answer = match is_mail {
+                true if is_meant => first.clone().into(),
+                true => Response::reject(),
+                false => Response::proceed(),
+            };
+            std::future::ready(Ok::<_, BoxError>(answer))
+        });
+        let mut chain = Chain::new().with("a", once).with("b", idle().0);
+        let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let mail = Event::Mail(Sender::new("<a@example.org>", [""; 0]));
+            let request = Request::new(mail, session.clone());
+            let response = chain.ready().await.unwrap().call(request).await.unwrap();
+            told.push(response.verdict().clone());
+        }
+        assert_eq!(told[1], Verdict::Reject, "after {verdict:?}");
     }
 }

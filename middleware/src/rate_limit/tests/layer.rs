@@ -8,11 +8,12 @@ use std::time::Duration;
 use milter_tower::macros::names;
 use milter_tower::testing::{Fate, Mail, MockMta, survives};
 use milter_tower::{
-    ClientAddr, MacroStage, ReplyMode, Router, SmtpReply, assert_accepted, assert_header,
-    assert_no_header, assert_recipients, assert_refused,
+    Chain, ClientAddr, MacroStage, Peer, PeerAddr, ReplyMode, Router, Sender, Session, SmtpReply,
+    assert_accepted, assert_header, assert_no_header, assert_recipients, assert_refused,
 };
 use tokio::time::advance;
-use tower::Layer;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{Layer, ServiceExt};
 
 use super::*;
 
@@ -289,9 +290,26 @@ async fn counts_sessions_of_a_user_at_the_first_mail() {
     assert_refused!(mta.deliver(&mail).await, 450);
 }
 
+/// A session that is over the limit does not get in by trying again.
+#[tokio::test(start_paused = true)]
+async fn refuses_a_session_also_where_it_is_counted_late() {
+    for profile in smtp_profiles() {
+        let layer = RateLimitLayer::per_sender(Quota::per_hour(1)).counts(Counts::Connections);
+        let mut mta = MockMta::with_profile(profile, layer.layer(Router::new()));
+        let mail = Mail::new().from("alice@example.org");
+        assert_accepted!(mta.deliver(&mail).await);
+        let mut session = mta.open().await;
+        for _ in 0..3 {
+            assert_refused!(session.deliver(&mail).await, 450);
+        }
+        session.quit().await;
+        assert_accepted!(mta.deliver(Mail::new().from("bob@example.org")).await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn goes_by_a_function() {
-    let by_name = |session: &milter_tower::Session| Some(session.helo()?.to_string());
+    let by_name = |session: &Session| Some(session.helo()?.to_string());
     for profile in profiles() {
         let layer = RateLimitLayer::by(by_name, Quota::per_hour(1));
         let mut mta = MockMta::with_profile(profile, layer.layer(Router::new()));
@@ -481,4 +499,50 @@ fn texts_become_replies() {
     let reply = SmtpReply::reject("never");
     assert_eq!(text(Over::delay(SECOND).reply(reply)), "550 5.7.1 never");
     assert!(Over::header("X Rate", "a").is_err());
+}
+
+/// What tower's limit gave a permit to in `poll_ready` keeps it until it is called. A client that was
+/// refused and stays would have one: not so if the limit is around this layer, or a chain within it.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_takes_no_place_of_towers_limit() {
+    let limit = || GlobalConcurrencyLimitLayer::new(1);
+    let rate = || RateLimitLayer::per_sender(Quota::per_hour(1));
+    let around = limit().layer(rate().layer(Router::new()));
+    let within = rate().layer(Chain::new().with("filter", limit().layer(Router::new())));
+    let naive = rate().layer(limit().layer(Router::new()));
+    refused_and_idle(around, true).await;
+    refused_and_idle(within, true).await;
+    refused_and_idle(naive, false).await;
+}
+
+async fn refused_and_idle<S>(filter: S, is_free: bool)
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let mut mta = MockMta::postfix(filter);
+    let mail = Mail::new().from("alice@example.org");
+    assert_accepted!(mta.deliver(&mail).await);
+    let mut idle = mta.open().await;
+    assert_refused!(idle.deliver(&mail).await, 450);
+    let done = mta.deliver(Mail::new().from("bob@example.org")).await;
+    assert_eq!(done.is_accepted(), is_free, "{done}");
+    idle.quit().await;
+}
+
+/// Some layers lose the end of a message: the next one counts all the same.
+#[tokio::test(start_paused = true)]
+async fn a_message_counts_also_if_nobody_told_the_end_of_the_last() {
+    let layer = RateLimitLayer::by(|_| Some("all"), Quota::per_hour(1));
+    let mut service = layer.layer(Router::new());
+    let session = Session::new(Peer::new(1, PeerAddr::Other), None);
+    let mut verdicts = Vec::new();
+    for _ in 0..2 {
+        let mail = Event::Mail(Sender::new("<a@example.org>", [""; 0]));
+        let request = Request::new(mail, session.clone());
+        let response = service.ready().await.unwrap().call(request).await;
+        verdicts.push(response.unwrap().verdict().is_refusal());
+    }
+    assert_eq!(verdicts, [false, true]);
 }
