@@ -3,12 +3,12 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use milter_core::client::{Answer, Failure, Heard};
 use milter_core::{Stage, Verdict};
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::connector::Connector;
@@ -107,18 +107,25 @@ impl<C: Connector> fmt::Debug for RemoteFuture<C> {
     }
 }
 
-/// The state of a connection, lent to the future of a call. Nobody waits for the lock: it is a way
-/// to lend to what may be dropped at any time.
+/// The state of a connection, lent to the future of a call, which may be dropped at any time: it is
+/// given back then.
 pub(super) struct Lent<C: Connector> {
-    state: OwnedMutexGuard<State<C>>,
+    /// None when it was given back.
+    state: Option<Box<State<C>>>,
+    back: Back<C>,
     /// The call came to its end.
     is_done: bool,
 }
 
+/// Where it is given back. Nobody waits for the lock.
+pub(super) struct Back<C: Connector>(Arc<Mutex<Option<Box<State<C>>>>>);
+const LENT: &str = "it is given back when this is dropped";
+
 impl<C: Connector> Lent<C> {
-    pub(super) const fn new(state: OwnedMutexGuard<State<C>>) -> Self {
+    pub(super) const fn new(state: Box<State<C>>, back: Back<C>) -> Self {
         Self {
-            state,
+            state: Some(state),
+            back,
             is_done: false,
         }
     }
@@ -133,21 +140,44 @@ impl<C: Connector> Deref for Lent<C> {
     type Target = State<C>;
 
     fn deref(&self) -> &State<C> {
-        &self.state
+        self.state.as_ref().expect(LENT)
     }
 }
 
 impl<C: Connector> DerefMut for Lent<C> {
     fn deref_mut(&mut self) -> &mut State<C> {
-        &mut self.state
+        self.state.as_mut().expect(LENT)
     }
 }
 
 impl<C: Connector> Drop for Lent<C> {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.state.interrupted();
+        if let (false, Some(state)) = (self.is_done, &mut self.state) {
+            state.interrupted();
         }
+        *self.back.slot() = self.state.take();
+    }
+}
+
+impl<C: Connector> Back<C> {
+    pub(super) fn take(&self) -> Option<Box<State<C>>> {
+        self.slot().take()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Box<State<C>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Connector> Clone for Back<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Connector> Default for Back<C> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 

@@ -72,7 +72,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use milter_core::{Offer, Stage};
-use tokio::sync::Mutex;
 use tower_service::Service;
 
 use crate::Address;
@@ -97,7 +96,7 @@ pub use self::failure::OnRemoteFailure;
 pub use self::future::RemoteFuture;
 pub use self::pool::{NoBackend, Pool, PoolFuture, PooledStream, RemotePool};
 
-use self::future::{Asks, Lent, Writes};
+use self::future::{Asks, Back, Lent, Writes};
 use self::open::negotiate;
 use self::state::{Next, State};
 
@@ -124,7 +123,14 @@ pub struct Remote<C: Connector = Dial> {
     connector: C,
     settings: Arc<Settings>,
     /// None before the first call.
-    place: Option<Arc<Mutex<State<C>>>>,
+    place: Option<Place<C>>,
+}
+
+/// Where the state of a connection is.
+struct Place<C: Connector> {
+    /// None while it is lent to the future of a call.
+    here: Option<Box<State<C>>>,
+    back: Back<C>,
 }
 
 /// How backends are treated.
@@ -216,26 +222,36 @@ impl<C: Connector> Remote<C> {
         Arc::make_mut(&mut self.settings)
     }
 
-    fn lend(&mut self) -> Result<Lent<C>, RemoteError> {
+    /// The state, unless it is lent.
+    fn place(&mut self) -> &mut Place<C> {
         let place = self.place.get_or_insert_with(|| {
             let (connector, settings) = (self.connector.clone(), Arc::clone(&self.settings));
-            Arc::new(Mutex::new(State::new(connector, settings)))
+            Place {
+                here: Some(Box::new(State::new(connector, settings))),
+                back: Back::default(),
+            }
         });
-        let lent = Arc::clone(place).try_lock_owned().map(Lent::new);
-        lent.map_err(|_| RemoteError::new(None, RemoteErrorKind::Busy))
+        if place.here.is_none() {
+            place.here = place.back.take();
+        }
+        place
     }
 
     fn ask(&mut self, request: Request, stage: Stage) -> RemoteFuture<C> {
-        let mut lent = match self.lend() {
-            Ok(lent) => lent,
-            Err(busy) => return RemoteFuture::done(Err(busy)),
+        let place = self.place();
+        let Some(own) = &mut place.here else {
+            return RemoteFuture::done(Err(busy()));
         };
-        let begins = lent.enter(stage);
-        match lent.ask(&request, stage, begins) {
-            Next::Answer(answer) => {
-                lent.done();
-                RemoteFuture::done(answer)
-            }
+        let begins = own.enter(stage);
+        let next = match own.ask(&request, stage, begins) {
+            Next::Answer(answer) => return RemoteFuture::done(answer),
+            next => next,
+        };
+        let Some(lent) = place.lend() else {
+            return RemoteFuture::done(Err(busy()));
+        };
+        match next {
+            Next::Answer(answer) => RemoteFuture::done(answer),
             Next::Hear(rest) => RemoteFuture::asks(Asks::new(lent, request, stage, rest, begins)),
             Next::Write => RemoteFuture::writes(Writes::event(lent, request, stage)),
             Next::Open => RemoteFuture::opens(Box::pin(open::replace(lent, request, stage))),
@@ -245,27 +261,40 @@ impl<C: Connector> Remote<C> {
     fn negotiate(&mut self, request: Request, offer: Offer) -> RemoteFuture<C> {
         // Whatever was before is another connection's.
         self.place = None;
-        match self.lend() {
-            Ok(lent) => RemoteFuture::opens(Box::pin(negotiate(lent, request, offer))),
-            Err(busy) => RemoteFuture::done(Err(busy)),
+        match self.place().lend() {
+            Some(lent) => RemoteFuture::opens(Box::pin(negotiate(lent, request, offer))),
+            None => RemoteFuture::done(Err(busy())),
         }
     }
 
     fn end(&mut self, event: &Event) -> RemoteFuture<C> {
-        let Ok(mut lent) = self.lend() else {
+        let place = self.place();
+        let Some(state) = &mut place.here else {
             // There is nobody to tell.
             return RemoteFuture::done(Ok(Response::proceed()));
         };
         let (writes, closes) = match event {
-            Event::MessageEnd(_) => (lent.end_message(), false),
-            event => lent.end_session(matches!(event, Event::Close)),
+            Event::MessageEnd(_) => (state.end_message(), false),
+            event => state.end_session(matches!(event, Event::Close)),
         };
-        if writes {
-            return RemoteFuture::writes(Writes::end(lent, closes));
-        }
-        lent.done();
-        RemoteFuture::done(Ok(Response::proceed()))
+        let lent = if writes { place.lend() } else { None };
+        lent.map_or_else(
+            || RemoteFuture::done(Ok(Response::proceed())),
+            |lent| RemoteFuture::writes(Writes::end(lent, closes)),
+        )
     }
+}
+
+impl<C: Connector> Place<C> {
+    fn lend(&mut self) -> Option<Lent<C>> {
+        let state = self.here.take()?;
+        Some(Lent::new(state, self.back.clone()))
+    }
+}
+
+/// The future of a call before this one was not dropped.
+const fn busy() -> RemoteError {
+    RemoteError::new(None, RemoteErrorKind::Busy)
 }
 
 impl<C: Connector> Service<Request> for Remote<C> {
