@@ -35,7 +35,7 @@
 //! # Cost
 //!
 //! A reading of the clock for each event, a second one with a limit for messages, or where the MTA's
-//! limit is the shorter one: some 450, 800 and 580 instructions an event, counted
+//! limit is the shorter one: some 460, 810 and 590 instructions an event, counted
 //! by `cargo bench -p milter-tests --bench instructions`. A timer is only set for a call that does not
 //! answer at once. Nothing is allocated.
 
