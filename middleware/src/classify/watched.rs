@@ -52,10 +52,11 @@ where
     }
 }
 
-/// What became of a call that has no answer.
+/// What became of a call.
 #[derive(Debug)]
 pub(crate) struct Fate {
     deadline: Deadline,
+    is_answered: bool,
     /// It is being called or polled. Found so when it is dropped, it panicked.
     runs: bool,
 }
@@ -65,6 +66,7 @@ impl Fate {
     pub(crate) fn of(request: &Request) -> Self {
         Self {
             deadline: request.deadline(),
+            is_answered: false,
             runs: true,
         }
     }
@@ -81,9 +83,17 @@ impl Fate {
         polled
     }
 
-    /// Why a call has no answer: none if the mail server went away, and nobody waited for one.
+    /// The call has an answer.
+    pub(crate) const fn answered(&mut self) {
+        self.is_answered = true;
+    }
+
+    /// Why a call has no answer: none if it has one, or if the mail server went away and nobody
+    /// waited for it.
     pub(crate) fn given_up(&self) -> Option<FailureClass> {
-        if self.runs {
+        if self.is_answered {
+            None
+        } else if self.runs {
             Some(FailureClass::PANIC)
         } else if self.deadline.remaining().is_zero() {
             Some(FailureClass::DEADLINE)

@@ -46,7 +46,6 @@ pub(super) struct Noted<C> {
     stage: Option<Stage>,
     is_offer: bool,
     session: Session,
-    is_answered: bool,
 }
 
 impl<C> Noted<C> {
@@ -58,7 +57,6 @@ impl<C> Noted<C> {
             stage: request.event().stage(),
             is_offer: matches!(request.event(), Event::Negotiate(_)),
             session: request.session().clone(),
-            is_answered: false,
             fate: Fate::of(request),
         }
     }
@@ -80,7 +78,7 @@ impl<C: Classify<E>, E> Watch<E> for Noted<C> {
     }
 
     fn answered(mut self, answer: Result<Response, E>) -> Result<Response, E> {
-        self.is_answered = true;
+        self.fate.answered();
         let class = self.classify.classify(self.stage, answer.as_ref());
         if let Some(class) = class {
             self.told.failure(class, self.at);
@@ -103,9 +101,6 @@ impl<C: Classify<E>, E> Watch<E> for Noted<C> {
 
 impl<C> Drop for Noted<C> {
     fn drop(&mut self) {
-        if self.is_answered {
-            return;
-        }
         if let Some(class) = self.fate.given_up() {
             self.told.failure(class, self.at);
             self.told.given_up(self.session.clone());

@@ -47,7 +47,6 @@ pub(super) struct Timed<C> {
     at: &'static str,
     stage: Option<Stage>,
     session: Session,
-    is_answered: bool,
 }
 
 impl<C> Timed<C> {
@@ -57,7 +56,6 @@ impl<C> Timed<C> {
             at: names::event(request.event()),
             stage: request.event().stage(),
             session: request.session().clone(),
-            is_answered: false,
             started: Instant::now(),
             fate: Fate::of(request),
         }
@@ -97,7 +95,7 @@ impl<C: Classify<E>, E> Watch<E> for Timed<C> {
     }
 
     fn answered(mut self, answer: Result<Response, E>) -> Result<Response, E> {
-        self.is_answered = true;
+        self.fate.answered();
         self.took();
         let class = self.shared.classify.classify(self.stage, answer.as_ref());
         if let Some(class) = class {
@@ -112,9 +110,6 @@ impl<C: Classify<E>, E> Watch<E> for Timed<C> {
 
 impl<C> Drop for Timed<C> {
     fn drop(&mut self) {
-        if self.is_answered {
-            return;
-        }
         if let Some(class) = self.fate.given_up() {
             self.took();
             self.shared.handles().failure(self.at, class);

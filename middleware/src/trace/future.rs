@@ -59,7 +59,6 @@ pub(super) struct Traced<E, M, Q, R, F: OnFailure<E>, C> {
     session: Session,
     started: Instant,
     fate: Fate,
-    is_answered: bool,
     error: PhantomData<fn() -> E>,
 }
 
@@ -82,7 +81,6 @@ where
             session: request.session().clone(),
             started: Instant::now(),
             fate: Fate::of(request),
-            is_answered: false,
             error: PhantomData,
         }
     }
@@ -130,7 +128,7 @@ where
     }
 
     fn answered(mut self, answer: Result<Response, E>) -> Result<Response, E> {
-        self.is_answered = true;
+        self.fate.answered();
         if let Ok(response) = &answer {
             let hook = &self.hooks.on_response;
             if hook.is_enabled() {
@@ -151,7 +149,7 @@ where
 
 impl<E, M, Q, R, F: OnFailure<E>, C> Drop for Traced<E, M, Q, R, F, C> {
     fn drop(&mut self) {
-        if self.is_answered || !self.hooks.on_failure.is_enabled() {
+        if !self.hooks.on_failure.is_enabled() {
             return;
         }
         if let Some(class) = self.fate.given_up() {
