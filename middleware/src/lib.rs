@@ -165,6 +165,18 @@ let filter = ServiceBuilder::new()
 mod macros;
 
 #[cfg(any(
+    feature = "add-auth-results",
+    feature = "concurrency-limit",
+    feature = "dry-run",
+    feature = "header-limit",
+    feature = "recipient-limit",
+    feature = "set-header",
+    feature = "size-limit",
+    feature = "strip-auth-results"
+))]
+mod asked;
+
+#[cfg(any(
     feature = "concurrency-limit",
     feature = "header-limit",
     feature = "recipient-limit",

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::layer::{Config, WHOLE};
 use super::{ResponseFuture, WouldBe};
+use crate::asked::Then;
 
 /// Lets the service within run without effect; see the [module](super).
 #[derive(Debug)]
@@ -90,23 +91,32 @@ where
         let is_real = turn.stage().is_some_and(|stage| self.is_real(stage));
         let inner = turn.call(&mut self.inner, request);
         let is_dry = !is_real && (turn.stage().is_some() || turn.is_negotiation());
-        let then = is_dry.then(|| Then {
+        let after = is_dry.then(|| After {
             turn,
             config: Arc::clone(&self.config),
         });
-        ResponseFuture::asks(inner, then)
+        ResponseFuture::asks(inner, after)
     }
 }
 
 /// What becomes of an answer in a dry run.
 #[derive(Debug)]
-pub(super) struct Then {
+pub(super) struct After {
     turn: Turn,
     config: Arc<Config>,
 }
 
-impl Then {
-    pub(super) fn answered(self, response: Response) -> Response {
+impl<E: Into<BoxError>> Then<E> for After {
+    fn then(self, answer: Result<Response, E>) -> Result<Response, E> {
+        Ok(match answer {
+            Ok(response) => self.answered(response),
+            Err(error) => self.failed(&error.into()),
+        })
+    }
+}
+
+impl After {
+    fn answered(self, response: Response) -> Response {
         let Some(stage) = self.turn.stage() else {
             return optional(response);
         };
@@ -133,7 +143,7 @@ impl Then {
         Response::proceed()
     }
 
-    pub(super) fn failed(self, error: &BoxError) -> Response {
+    fn failed(self, error: &BoxError) -> Response {
         self.config.counts.count_failure();
         let at = self.turn.stage().map_or("negotiation", Stage::name);
         warn!(

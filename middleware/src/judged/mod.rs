@@ -9,6 +9,7 @@ use milter_tower::gate::{Entry, Gate};
 use milter_tower::{Event, Needs, Request, Response, Stage, Verdict};
 use tower_service::Service;
 
+use self::future::After;
 pub use self::future::ResponseFuture;
 
 /// What a layer has against messages.
@@ -79,8 +80,8 @@ where
             Entry::Answer(response) => return ResponseFuture::answer(response),
         };
         if turn.is_negotiation() {
-            let needs = Arc::clone(self.judge.needs());
-            return ResponseFuture::widens(turn.call(&mut self.inner, request), needs);
+            let widens = After::Widens(Arc::clone(self.judge.needs()));
+            return ResponseFuture::asks(turn.call(&mut self.inner, request), Some(widens));
         }
         if turn.stage().is_some() {
             if let Some(verdict) = self.judge.judge(&request) {
@@ -93,7 +94,7 @@ where
             return ResponseFuture::answer(accept.unwrap_or_default());
         }
         let inner = turn.call(&mut self.inner, request);
-        ResponseFuture::asks(inner, J::SEES_ALL.then_some(turn))
+        ResponseFuture::asks(inner, J::SEES_ALL.then_some(After::GoesOn(turn)))
     }
 }
 

@@ -1,71 +1,30 @@
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use milter_tower::gate::Turn;
 use milter_tower::{Response, Verdict};
-use pin_project::pin_project;
 
 use super::{Edits, End};
+use crate::asked::{Then, response_future};
 
-/// The future of this layer's service.
-#[pin_project]
+response_future! {
+    /// The future of this layer's service.
+    After
+}
+
+/// What becomes of the answer of the service within.
 #[derive(Debug)]
-pub struct ResponseFuture<F> {
-    #[pin]
-    kind: Kind<F>,
+pub(super) enum After {
+    /// What the layer needs is added to it.
+    Widens(Arc<dyn Edits>),
+    /// It is to an event of a message, or to its end.
+    Of(Turn, Option<End>),
 }
 
-#[pin_project(project = KindProj)]
-#[derive(Debug)]
-enum Kind<F> {
-    /// The service within is not asked.
-    Answer(Option<Response>),
-    Widens {
-        #[pin]
-        inner: F,
-        edits: Arc<dyn Edits>,
-    },
-    Asks {
-        #[pin]
-        inner: F,
-        turn: Turn,
-        end: Option<End>,
-    },
-}
-
-impl<F> ResponseFuture<F> {
-    pub(super) const fn answer(response: Response) -> Self {
-        let kind = Kind::Answer(Some(response));
-        Self { kind }
-    }
-
-    pub(super) const fn widens(inner: F, edits: Arc<dyn Edits>) -> Self {
-        let kind = Kind::Widens { inner, edits };
-        Self { kind }
-    }
-
-    pub(super) const fn asks(inner: F, turn: Turn, end: Option<End>) -> Self {
-        let kind = Kind::Asks { inner, turn, end };
-        Self { kind }
-    }
-}
-
-impl<F, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response, E>>,
-{
-    type Output = Result<Response, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project().kind.project() {
-            KindProj::Answer(response) => Ok(response.take().unwrap_or_default()),
-            KindProj::Widens { inner, edits } => {
-                ready!(inner.poll(cx)).map(|response| response.widen(edits.needs()))
-            }
-            KindProj::Asks { inner, turn, end } => {
-                ready!(inner.poll(cx)).map(|response| answered(response, turn, end.as_ref()))
-            }
+impl<E> Then<E> for After {
+    fn then(self, answer: Result<Response, E>) -> Result<Response, E> {
+        answer.map(|response| match self {
+            Self::Widens(edits) => response.widen(edits.needs()),
+            Self::Of(turn, end) => answered(response, &turn, end.as_ref()),
         })
     }
 }

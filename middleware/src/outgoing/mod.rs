@@ -20,6 +20,7 @@ use milter_tower::{
 };
 use tower_service::Service;
 
+use self::future::After;
 pub use self::future::ResponseFuture;
 #[cfg(any(feature = "add-auth-results", feature = "strip-auth-results"))]
 pub(crate) use self::results::Ours;
@@ -98,8 +99,8 @@ where
             Entry::Answer(response) => return ResponseFuture::answer(response),
         };
         if turn.is_negotiation() {
-            let edits = Arc::clone(&self.edits);
-            return ResponseFuture::widens(turn.call(&mut self.inner, request), edits);
+            let widens = After::Widens(Arc::clone(&self.edits));
+            return ResponseFuture::asks(turn.call(&mut self.inner, request), Some(widens));
         }
         let end = (turn.stage() == Some(Stage::EndOfMessage)).then(|| End {
             edits: Arc::clone(&self.edits),
@@ -107,7 +108,8 @@ where
             seen: std::mem::take(&mut self.seen),
         });
         if !is_alone {
-            return ResponseFuture::asks(turn.call(&mut self.inner, request), turn, end);
+            let inner = turn.call(&mut self.inner, request);
+            return ResponseFuture::asks(inner, Some(After::Of(turn, end)));
         }
         // The service within has nothing against the mail and wants no more of it.
         let skips = || request.session().agreement().is_some_and(Agreement::skip);
