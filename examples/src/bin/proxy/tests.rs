@@ -40,9 +40,13 @@ async fn proxy(to: &[Address], more: &[&str]) -> (Address, TempDir) {
     let listen = format!("unix:{}", path.display());
     let args = args(to, &[more, &["--listen", &listen]].concat());
     tokio::spawn(async move { run(args).await.map_err(|error| error.to_string()) });
-    while !path.exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let listening = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), listening).await;
+    waited.expect("the proxy listens");
     (Address::unix(path), folder)
 }
 
